@@ -1,0 +1,297 @@
+"""A checkpoint is a Hub repository on disk: written here, found here, opened strictly here.
+
+    config.json        architecture, label names, preprocessing (timm's `pretrained_cfg`)
+    model.safetensors  the weights, under timm's own names
+    classes.txt        one label a line, in the order of the network's outputs
+    training.json      how it was made
+
+timm (`local-dir:` and `hf-hub:`) and transformers (`pipeline`) open the same folder.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from space.transforms import DATA_KEYS
+
+BUNDLED = Path(__file__).parent / "checkpoint"
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CLASSES = "classes.txt"
+TRAINING = "training.json"
+REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
+# All that a recogniser may want of a repository; figures and ONNX files stay on the Hub.
+WANTED = (*REQUIRED, "metrics.json", "calibration.json", "README.md")
+
+# Formats that can hold code. Marque never opens them, and says so rather than passing them over.
+_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+_HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be found or opened; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        model: the network in evaluation mode, float32, weights loaded.
+        labels: one name for each output of the network.
+        data_config: timm's preprocessing keys: input_size (3, height, width), interpolation,
+            crop_pct, crop_mode, mean, std.
+        folder: where it lies on this disk.
+        source: how the user named it: a folder, `org/name`, `org/name@revision`, or "bundled".
+        revision: the commit on the Hub, or for a folder "sha256:" and the start of the hash of
+            its weights.
+    """
+
+    model: torch.nn.Module
+    labels: tuple[str, ...]
+    data_config: dict[str, Any]
+    folder: Path
+    source: str
+    revision: str
+
+
+def save_checkpoint(
+    folder: Path,
+    model: torch.nn.Module,
+    *,
+    architecture: str,
+    model_args: Mapping[str, Any],
+    labels: Sequence[str],
+    data_config: Mapping[str, Any],
+    training: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Writes a checkpoint folder.
+
+    Args:
+        folder: created if missing; files of an earlier checkpoint in it are replaced.
+        model: a timm network whose head has one output per label.
+        architecture: timm's name of the network.
+        model_args: further arguments for `timm.create_model`, without `num_classes`.
+        labels: names in the order of the outputs.
+        data_config: see `Checkpoint.data_config`.
+        training: what to keep in training.json.
+        dtype: of the floating-point weights in the file.
+
+    Raises:
+        CheckpointError: a weight is not finite, or does not fit `dtype`.
+    """
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+            if not tensor.isfinite().all():
+                raise CheckpointError(
+                    f"the tensor {name} holds values that are not finite as {dtype}; "
+                    "the training diverged, or the values need a wider type"
+                )
+        tensors[name] = tensor.detach().cpu().contiguous()
+    config = {
+        "architecture": architecture,
+        "num_classes": len(labels),
+        "num_features": getattr(model, "num_features", None),
+        "label_names": list(labels),
+        "model_args": dict(model_args),
+        # Tells transformers to compute in float32 although the file is smaller than that.
+        "dtype": "float32",
+        "pretrained_cfg": {
+            **{key: data_config[key] for key in DATA_KEYS},
+            # timm would prefer another test size over input_size if the architecture had one.
+            "test_input_size": data_config["input_size"],
+            "test_crop_pct": data_config["crop_pct"],
+            "num_classes": len(labels),
+            "fixed_input_size": False,
+            "license": "mit",
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CLASSES).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    write_json(folder / CONFIG, config)
+    write_json(folder / TRAINING, training)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
+    """Finds a checkpoint and opens it, refusing anything that is not exactly right.
+
+    Args:
+        source: a folder, `org/name` or `org/name@revision` on the Hub, or None for the bundled
+            default.
+
+    Raises:
+        CheckpointError: not found, not reachable, a part is missing, labels that do not fit the
+            network's head, tensors missing, left over or of the wrong shape, a pickle file.
+    """
+    folder, commit = _find(source)
+    _refuse_pickles(folder)
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"the checkpoint {folder} has no {name}")
+    config = _read_json(folder / CONFIG)
+    labels = _read_labels(folder, config)
+    data_config = _read_data_config(folder, config)
+    model = _build(folder, config, len(labels))
+    _load_weights(model, folder / WEIGHTS)
+    return Checkpoint(
+        model=model.eval(),
+        labels=labels,
+        data_config=data_config,
+        folder=folder,
+        source="bundled" if source is None else str(source),
+        revision=commit or f"sha256:{file_hash(folder / WEIGHTS)[:12]}",
+    )
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find(source: str | Path | None) -> tuple[Path, str | None]:
+    """The checkpoint's folder and, if it came from the Hub, its commit."""
+    if source is None:
+        return BUNDLED, None
+    folder = Path(source)
+    if folder.is_dir():
+        return folder, None
+    match = _HUB_SOURCE.fullmatch(str(source))
+    if not match:
+        raise CheckpointError(
+            f"there is no folder {source}, and it is not a Hub repository "
+            "(org/name or org/name@revision) either"
+        )
+    repo, revision = match["repo"], match["revision"]
+    try:
+        snapshot = Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+    except GatedRepoError:
+        raise CheckpointError(f"the Hub repository {repo} is gated: ask for access, then "
+                              "log in with `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(
+            f"there is no folder {source} and no Hub repository {repo} that you may read; "
+            "if it is private, log in with `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"the Hub repository {repo} has no revision {revision}") from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"the Hub cannot be reached and {source} is not in the local cache; "
+            "connect once, or name a folder"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"{source} could not be fetched from the Hub: {error}") from error
+    return snapshot, snapshot.name
+
+
+def _refuse_pickles(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in _PICKLE_SUFFIXES:
+            raise CheckpointError(
+                f"{path} is a pickle file, which can run code when opened; "
+                f"remove it, the weights belong in {WEIGHTS}"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} should hold one JSON object")
+    return content
+
+
+def _read_labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    labels = tuple((folder / CLASSES).read_text(encoding="utf-8").splitlines())
+    if not labels or not all(label.strip() for label in labels):
+        raise CheckpointError(f"{folder / CLASSES} is empty or has a blank line")
+    if len(set(labels)) < len(labels):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        raise CheckpointError(f"{folder / CLASSES} names a class twice: {', '.join(twice)}")
+    if list(labels) != config.get("label_names"):
+        raise CheckpointError(
+            f"{folder}: {CLASSES} and label_names in {CONFIG} differ; "
+            "they must list the same labels in the same order"
+        )
+    if config.get("num_classes") != len(labels):
+        raise CheckpointError(
+            f"{folder}: {CONFIG} speaks of {config.get('num_classes')} classes, "
+            f"but {len(labels)} labels are listed"
+        )
+    return labels
+
+
+def _read_data_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    pretrained_cfg = config.get("pretrained_cfg")
+    if not isinstance(pretrained_cfg, dict):
+        raise CheckpointError(f"{folder / CONFIG} has no pretrained_cfg")
+    missing = [key for key in DATA_KEYS if key not in pretrained_cfg]
+    if missing:
+        raise CheckpointError(f"{folder / CONFIG}: pretrained_cfg lacks {', '.join(missing)}")
+    data_config = {key: pretrained_cfg[key] for key in DATA_KEYS}
+    data_config["input_size"] = tuple(data_config["input_size"])
+    return data_config
+
+
+def _build(folder: Path, config: dict[str, Any], num_classes: int) -> torch.nn.Module:
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise CheckpointError(
+            f"{folder / CONFIG}: timm {timm.__version__} knows no architecture {architecture!r}"
+        )
+    return timm.create_model(
+        architecture, pretrained=False, num_classes=num_classes, **config.get("model_args") or {}
+    )
+
+
+def _load_weights(model: torch.nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+    expected = model.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in tensors]
+    wrong += [f"{name} does not belong to the network" for name in tensors if name not in expected]
+    wrong += [
+        f"{name} has shape {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    wrong += [
+        f"{name} holds values that are not finite"
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(f"{path} does not fit the network: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict(tensors, strict=True)

@@ -1,0 +1,61 @@
+"""Grad-CAM: which part of the photo spoke for a class."""
+
+import copy
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import show_cam_on_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from space.transforms import normalize
+
+MAX_SIDE = 1024  # of the overlay, in pixels: enough for a screen
+
+
+class Explainer:
+    """Draws Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    Its hooks would make a network unsafe to share between threads, so it works on a copy of its
+    own, made at the first use, one photo at a time.
+    """
+
+    def __init__(self, model: torch.nn.Module, data_config: Mapping[str, Any]):
+        self._source = model
+        self._copy: torch.nn.Module | None = None
+        self._data_config = data_config
+        self._lock = threading.Lock()
+
+    def heat(self, pixels: torch.Tensor, target: int) -> np.ndarray:
+        """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels."""
+        with self._lock:
+            if self._copy is None:
+                self._copy = copy.deepcopy(self._source).requires_grad_(True)
+            model = self._copy
+            device = next(model.parameters()).device
+            layer = model.get_submodule(model.feature_info[-1]["module"])
+            with torch.enable_grad(), GradCAM(model=model, target_layers=[layer]) as cam:
+                inputs = normalize(pixels.to(device), self._data_config)
+                return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
+
+    def overlay(self, picture: Image.Image, pixels: torch.Tensor, target: int) -> Image.Image:
+        """The heat laid over the picture, RGB.
+
+        The network sees the whole photo squeezed into its input, so the heat map stretched back
+        to the photo's proportions lies where it belongs.
+        """
+        heat = Image.fromarray(self.heat(pixels, target))
+        picture = picture.copy()
+        picture.thumbnail((MAX_SIDE, MAX_SIDE))
+        heat = heat.resize(picture.size, Image.Resampling.BICUBIC)
+        overlay = show_cam_on_image(
+            np.asarray(picture, np.float32) / 255,
+            np.asarray(heat).clip(0, 1),
+            use_rgb=True,
+            image_weight=0.55,
+        )
+        return Image.fromarray(overlay)

@@ -1,0 +1,140 @@
+"""The one door for photos: whatever comes in, an upright 8-bit RGB picture goes out.
+
+Training, evaluation, the command line and the page all read through `load_photo`, so a photo
+means the same pixels everywhere.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageOps
+
+# HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
+pillow_heif.register_heif_opener()
+
+MAX_BYTES = 50 * 1024 * 1024
+# Beyond this Pillow itself speaks of a decompression bomb; an RGB picture of it takes 270 MB.
+MAX_PIXELS = 89_478_485
+
+# What a walk through a folder takes for a photo. A file named outright is opened whatever it is
+# called.
+PHOTO_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif .mpo .ppm .pgm".split()
+)
+
+PhotoSource = str | Path | bytes | Image.Image
+
+
+class PhotoError(ValueError):
+    """A photo cannot be used; the message names the photo and says why."""
+
+
+def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
+    """Opens a photo as people see it.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit and CMYK pictures become
+    8-bit RGB, and of an animation the first frame is taken. Limits on bytes and pixels are
+    checked before anything is decoded.
+
+    Args:
+        source: a path, the bytes of a picture file, or an opened PIL picture (not changed).
+        name: what to call the photo in error messages; by default its path.
+
+    Returns:
+        A new RGB picture of at most `MAX_PIXELS` pixels.
+
+    Raises:
+        PhotoError: missing, empty, too large, truncated, or no picture at all.
+    """
+    if isinstance(source, Image.Image):
+        name = name or getattr(source, "filename", "") or "the photo"
+        return _decode(source, name)
+    if isinstance(source, bytes):
+        name = name or "the photo"
+        _check_size(len(source), name)
+        return _open(io.BytesIO(source), name)
+    if not isinstance(source, (str, Path)):
+        raise PhotoError(
+            f"a photo is a path, bytes or a PIL picture, not {type(source).__name__}"
+        )
+    path = Path(source)
+    name = name or str(source)
+    try:
+        if path.is_dir():
+            raise PhotoError(f"{name} is a folder, not a photo")
+        _check_size(path.stat().st_size, name)
+        with path.open("rb") as file:
+            return _open(file, name)
+    except FileNotFoundError:
+        raise PhotoError(f"{name} does not exist") from None
+    except OSError as error:
+        raise PhotoError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _check_size(size: int, name: str) -> None:
+    if size == 0:
+        raise PhotoError(f"{name} is empty (0 bytes)")
+    if size > MAX_BYTES:
+        raise PhotoError(
+            f"{name} is too large: {size / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20} MiB"
+        )
+
+
+def _open(file, name: str) -> Image.Image:
+    try:
+        with Image.open(file) as picture:
+            return _decode(picture, name)
+    except Image.UnidentifiedImageError:
+        raise PhotoError(f"{name} is not a picture in any format known here") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PhotoError(
+            f"{name} has too many pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
+        ) from None
+    except PhotoError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on broken files
+        raise PhotoError(f"{name} is damaged or not a picture: {error}") from error
+
+
+def _decode(picture: Image.Image, name: str) -> Image.Image:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise PhotoError(
+            f"{name} is too large: {width}x{height} pixels, "
+            f"the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
+        )
+    if width == 0 or height == 0:
+        raise PhotoError(f"{name} has no pixels ({width}x{height})")
+    try:
+        if getattr(picture, "n_frames", 1) > 1:
+            picture.seek(0)
+        picture.load()
+    except Exception as error:
+        raise PhotoError(f"{name} is damaged or cut short: {error}") from error
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except Exception as error:  # a broken EXIF block must not cost the photo
+        warnings.warn(f"{name}: its EXIF block is broken, rotation ignored ({error})", stacklevel=4)
+    return _to_rgb(picture)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_8_bit(np.asarray(picture))).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        background = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(background, picture)
+    # A copy even when nothing changes: the caller's picture may be closed or drawn on later.
+    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or floats, to 0..255 by the range that their type implies."""
+    values = np.nan_to_num(values.astype(np.float64))
+    top = values.max(initial=0)
+    full_scale = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
+    return (values.clip(0) / full_scale * 255).round().astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Trains Marque's checkpoints: data sets, splits, the training loop, evaluation."""

@@ -1,0 +1,267 @@
+"""The training loop: epochs, averaged weights, validation, and a state to go on from."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from timm.optim import param_groups_weight_decay
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from space.transforms import normalize
+from trainer.augment import augment
+from trainer.cache import CachedPhotos, collate
+from trainer.config import TrainConfig
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of the run's log; shares are 0 to 1, the epoch counts from 1."""
+
+    epoch: int
+    train_size: int
+    lr: float
+    train_loss: float
+    validation_loss: float
+    validation_top1: float
+    validation_top5: float
+    seconds: float
+
+
+def learning_rate_factor(done: float, warmup: float) -> float:
+    """The share of the peak learning rate after a share `done` of all steps, both 0 to 1.
+
+    One cycle of two cosines (Smith and Topin 2017, arXiv:1708.07120): from 1/25 up to 1 over the
+    warm-up, then down to nearly nothing.
+    """
+    if done < warmup:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / warmup)) / 2
+    return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
+
+
+class Trainer:
+    """Trains one network with the accelerator it is given, on one process or several."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        data_config: dict[str, Any],
+        train: CachedPhotos,
+        validation: CachedPhotos,
+    ):
+        """Prepares everything; `data_config` is the preprocessing of validation and use."""
+        if len(train) < config.batch_size:
+            raise TrainingError(
+                f"{len(train)} training photos are fewer than one batch of {config.batch_size}; "
+                "lower --batch-size"
+            )
+        self._config = config
+        self._accelerator = accelerator
+        self._data_config = data_config
+        self._device = accelerator.device
+        model = model.to(memory_format=torch.channels_last)
+        self._raw_model = model
+        train_loader = DataLoader(
+            train, config.batch_size, shuffle=True, drop_last=True, collate_fn=collate
+        )
+        validation_loader = DataLoader(validation, config.batch_size, collate_fn=collate)
+        optimizer = torch.optim.AdamW(self._parameter_groups(model))
+        self._model, self._optimizer, self._train_loader, self._validation_loader = (
+            accelerator.prepare(model, optimizer, train_loader, validation_loader)
+        )
+        # The decay itself warms up, or a short run would average mostly its untrained start.
+        self._ema = (
+            ModelEmaV3(self._raw_model, decay=config.ema, use_warmup=True) if config.ema else None
+        )
+        self._steps_per_epoch = math.ceil(len(self._train_loader) / config.accumulate)
+        self.history: list[EpochResult] = []
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch with the most validation photos right; of equals, the lowest loss."""
+        return min(self.history, key=lambda row: (-row.validation_top1, row.validation_loss))
+
+    @property
+    def kept_model(self) -> torch.nn.Module:
+        """The network that validation judges and the checkpoint keeps."""
+        return self._ema.module if self._ema else self._raw_model
+
+    def _parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
+        config = self._config
+        head = {id(parameter) for parameter in model.get_classifier().parameters()}
+        groups = []
+        for group in param_groups_weight_decay(model, config.weight_decay):
+            for in_head in (False, True):
+                parameters = [p for p in group["params"] if (id(p) in head) == in_head]
+                if parameters:
+                    peak = config.lr * (config.head_lr_factor if in_head else 1)
+                    groups.append({**group, "params": parameters, "lr": peak, "peak_lr": peak})
+        return groups
+
+    def fit(self, after_epoch: Callable[[], None]) -> None:
+        """Runs the remaining epochs.
+
+        Args:
+            after_epoch: called on the main process when `history` has a new line.
+        """
+        while len(self.history) < self._config.epochs:
+            self.history.append(self._epoch(len(self.history)))
+            if self._accelerator.is_main_process:
+                after_epoch()
+            self._accelerator.wait_for_everyone()
+
+    def _epoch(self, epoch: int) -> EpochResult:
+        config, accelerator = self._config, self._accelerator
+        started = time.monotonic()
+        size = config.size_at(epoch)
+        # Everything random in an epoch follows from seed, epoch and process alone, so a resumed
+        # run draws what the uninterrupted one would have drawn.
+        torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + accelerator.process_index)
+        self._train_loader.set_epoch(epoch)
+        self._model.train()
+        loss_sum = torch.zeros((), device=self._device)
+        step = epoch * self._steps_per_epoch
+        bar = tqdm(
+            self._train_loader,
+            desc=f"epoch {epoch + 1}/{config.epochs} at {size} px",
+            unit="batch",
+            disable=not accelerator.is_local_main_process,
+        )
+        for number, (pixels, targets) in enumerate(bar, start=1):
+            with accelerator.accumulate(self._model):
+                inputs = normalize(augment(pixels, size), self._data_config)
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                with accelerator.autocast():
+                    logits = self._model(inputs)
+                    loss = F.cross_entropy(
+                        logits.float(), targets, label_smoothing=config.label_smoothing
+                    )
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    if config.clip:
+                        accelerator.clip_grad_norm_(self._model.parameters(), config.clip)
+                    self._set_learning_rate(step)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+                if accelerator.sync_gradients:
+                    step += 1
+                    if self._ema:
+                        self._ema.update(self._raw_model, step)
+            loss_sum += loss.detach()
+            if number % 20 == 0:
+                bar.set_postfix(loss=f"{loss_sum.item() / number:.3f}")
+                self._check_loss(loss_sum, epoch)
+        self._check_loss(loss_sum, epoch)
+        train_loss = accelerator.reduce(loss_sum / len(self._train_loader), "mean").item()
+        loss, top1, top5 = self._validate()
+        return EpochResult(
+            epoch=epoch + 1,
+            train_size=size,
+            lr=self._optimizer.param_groups[0]["lr"],
+            train_loss=train_loss,
+            validation_loss=loss,
+            validation_top1=top1,
+            validation_top5=top5,
+            seconds=time.monotonic() - started,
+        )
+
+    def _set_learning_rate(self, step: int) -> None:
+        done = step / (self._steps_per_epoch * self._config.epochs)
+        factor = learning_rate_factor(done, self._config.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+
+    @staticmethod
+    def _check_loss(loss: torch.Tensor, epoch: int) -> None:
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the training loss is no longer a number in epoch {epoch + 1}: training "
+                "diverged; lower --lr, or set --precision fp32 or a smaller --clip"
+            )
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float, float]:
+        """Loss, top-1 and top-5 of the kept weights on the validation photos."""
+        model = self.kept_model.eval()
+        rows = []
+        for pixels, targets in self._validation_loader:
+            inputs = normalize(pixels, self._data_config)
+            logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
+            rank = (logits > logits.gather(1, targets[:, None])).sum(1)
+            loss = F.cross_entropy(logits, targets, reduction="none")
+            rows.append(
+                self._accelerator.gather_for_metrics(
+                    torch.stack([loss, (rank < 1).float(), (rank < 5).float()], dim=1)
+                )
+            )
+        loss, top1, top5 = torch.cat(rows).mean(dim=0).tolist()
+        return loss, top1, top5
+
+    def save_state(self, path: Path) -> None:
+        """Writes all that `load_state` needs into one file, whole or not at all."""
+        tensors = {f"model.{name}": t for name, t in self._raw_model.state_dict().items()}
+        if self._ema:
+            tensors |= {f"ema.{name}": t for name, t in self._ema.module.state_dict().items()}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        metadata = {
+            "config": json.dumps(self._config.as_json()),
+            "history": json.dumps([asdict(row) for row in self.history]),
+        }
+        unfinished = path.with_suffix(".unfinished")
+        save_file(tensors, unfinished, metadata=metadata)
+        unfinished.replace(path)
+
+    def load_state(self, path: Path) -> None:
+        """Goes on where the run that wrote this file was.
+
+        Raises:
+            TrainingError: the file is damaged, or that run had other settings.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                config = json.loads(file.metadata()["config"])
+                history = json.loads(file.metadata()["history"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{path} is damaged and cannot be resumed from: {error}") from error
+        for name, value in self._config.as_json().items():
+            if config.get(name) != value:
+                raise TrainingError(
+                    f"--{name.replace('_', '-')} is {value}, but the run to resume has "
+                    f"{config.get(name)}; give the same settings, or start anew in another --out"
+                )
+        self._raw_model.load_state_dict(_below("model.", tensors))
+        if self._ema:
+            self._ema.module.load_state_dict(_below("ema.", tensors))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _below("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+        self.history = [EpochResult(**row) for row in history]
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

