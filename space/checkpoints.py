@@ -192,8 +192,9 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
     try:
         snapshot = Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
     except GatedRepoError:
-        raise CheckpointError(f"the Hub repository {repo} is gated: ask for access, then "
-                              "log in with `hf auth login`") from None
+        raise CheckpointError(
+            f"the Hub repository {repo} is gated: ask for access, then log in with `hf auth login`"
+        ) from None
     except RepositoryNotFoundError:
         raise CheckpointError(
             f"there is no folder {source} and no Hub repository {repo} that you may read; "

@@ -24,9 +24,9 @@ class Explainer:
     own, made at the first use, one photo at a time.
     """
 
-    def __init__(self, model: torch.nn.Module, data_config: Mapping[str, Any]):
+    def __init__(self, model: Any, data_config: Mapping[str, Any]):
         self._source = model
-        self._copy: torch.nn.Module | None = None
+        self._copy: Any = None
         self._data_config = data_config
         self._lock = threading.Lock()
 

@@ -22,7 +22,8 @@ MAX_PIXELS = 89_478_485
 # What a walk through a folder takes for a photo. A file named outright is opened whatever it is
 # called.
 PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .heic .heif .avif .mpo .ppm .pgm".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".heic", ".heif", ".avif", ".mpo", ".ppm", ".pgm"}
 )
 
 PhotoSource = str | Path | bytes | Image.Image
@@ -57,9 +58,7 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
         _check_size(len(source), name)
         return _open(io.BytesIO(source), name)
     if not isinstance(source, (str, Path)):
-        raise PhotoError(
-            f"a photo is a path, bytes or a PIL picture, not {type(source).__name__}"
-        )
+        raise PhotoError(f"a photo is a path, bytes or a PIL picture, not {type(source).__name__}")
     path = Path(source)
     name = name or str(source)
     try:

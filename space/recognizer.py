@@ -1,6 +1,6 @@
 """The recogniser: photos in, cars out. Every door of Marque answers through it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -73,7 +73,7 @@ class CarRecognizer:
         self.source = checkpoint.source
         self.revision = checkpoint.revision
         self.data_config = checkpoint.data_config
-        self.model = checkpoint.model.to(device, memory_format=torch.channels_last).eval()
+        self.model = checkpoint.model.to(device).to(memory_format=torch.channels_last)
         self._device = torch.device(device)
         self._to_pixels = to_pixels(checkpoint.data_config)
         self._cars: tuple[Car, ...] = tuple(parse_label(label) for label in self.labels)
@@ -97,7 +97,7 @@ class CarRecognizer:
     def predict(self, photo: PhotoSource, top_k: int = 5) -> Recognition: ...
 
     @overload
-    def predict(self, photo: Sequence[PhotoSource], top_k: int = 5) -> list[Recognition]: ...
+    def predict(self, photo: list[PhotoSource], top_k: int = 5) -> list[Recognition]: ...
 
     def predict(self, photo, top_k=5):
         """Names the car in a photo, or the car in each photo of a list.
@@ -133,11 +133,11 @@ class CarRecognizer:
                 except PhotoError as error:
                     errors.append(str(error))
             recognitions = iter(self._recognize(readable, top_k) if readable else ())
-            for error in errors:
-                yield Recognition(error=error) if error else next(recognitions)
+            for reason in errors:
+                yield Recognition(error=reason) if reason else next(recognitions)
 
     def probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Class probabilities, shape (batch, classes), of uint8 pixels (batch, 3, height, width)."""
+        """Class probabilities, (batch, classes), of uint8 pixels (batch, 3, height, width)."""
         with torch.inference_mode():
             inputs = normalize(pixels.to(self._device), self.data_config)
             logits = self.model(inputs.contiguous(memory_format=torch.channels_last))

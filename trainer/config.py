@@ -59,8 +59,9 @@ class TrainConfig:
     weight_decay: float = _option("of matrices and kernels, not of biases and norms", default=0.05)
     label_smoothing: float = _option("0 trains on hard labels", default=0.1)
     dropout: float = _option("before the head", default=0.2)
-    ema: float = _option("decay of the averaged weights that are kept; 0 keeps the raw ones",
-                         default=0.998)
+    ema: float = _option(
+        "decay of the averaged weights that are kept; 0 keeps the raw ones", default=0.998
+    )
     clip: float = _option("largest gradient norm; 0 for no limit", default=5.0)
     accumulate: int = _option("batches whose gradients are summed before a step", default=1)
     precision: str = _option("fp32, bf16 or fp16", default="fp32")
@@ -125,8 +126,13 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     for item in fields(TrainConfig):
         option = "--" + item.name.replace("_", "-")
         if item.name == "data":
-            parser.add_argument(option, action="append", required=True,
-                                metavar="NAME=SOURCE", help=item.metadata["help"])
+            parser.add_argument(
+                option,
+                action="append",
+                required=True,
+                metavar="NAME=SOURCE",
+                help=item.metadata["help"],
+            )
         elif item.type is bool:
             parser.add_argument(option, action="store_true", help=item.metadata["help"])
         else:

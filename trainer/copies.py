@@ -19,9 +19,7 @@ _SIDE = 16
 _BLOCK = 512
 
 
-def group_copies(
-    photos: Sequence[Photo], pixels: np.ndarray, rows: Sequence[int]
-) -> list[Photo]:
+def group_copies(photos: Sequence[Photo], pixels: np.ndarray, rows: Sequence[int]) -> list[Photo]:
     """Names each photo's group after the smallest content key among its copies.
 
     Args:

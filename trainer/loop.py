@@ -75,8 +75,12 @@ class Trainer:
         self._accelerator = accelerator
         self._data_config = data_config
         self._device = accelerator.device
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(self._device).to(memory_format=torch.channels_last)
         self._raw_model = model
+        # Copied before accelerate wraps the network's forward for mixed precision: a copy made
+        # afterwards would still call the original. The decay itself warms up, or a short run
+        # would average mostly its untrained start.
+        self._ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
         train_loader = DataLoader(
             train, config.batch_size, shuffle=True, drop_last=True, collate_fn=collate
         )
@@ -84,10 +88,6 @@ class Trainer:
         optimizer = torch.optim.AdamW(self._parameter_groups(model))
         self._model, self._optimizer, self._train_loader, self._validation_loader = (
             accelerator.prepare(model, optimizer, train_loader, validation_loader)
-        )
-        # The decay itself warms up, or a short run would average mostly its untrained start.
-        self._ema = (
-            ModelEmaV3(self._raw_model, decay=config.ema, use_warmup=True) if config.ema else None
         )
         self._steps_per_epoch = math.ceil(len(self._train_loader) / config.accumulate)
         self.history: list[EpochResult] = []
@@ -102,7 +102,7 @@ class Trainer:
         """The network that validation judges and the checkpoint keeps."""
         return self._ema.module if self._ema else self._raw_model
 
-    def _parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         config = self._config
         head = {id(parameter) for parameter in model.get_classifier().parameters()}
         groups = []
@@ -169,13 +169,13 @@ class Trainer:
                 self._check_loss(loss_sum, epoch)
         self._check_loss(loss_sum, epoch)
         train_loss = accelerator.reduce(loss_sum / len(self._train_loader), "mean").item()
-        loss, top1, top5 = self._validate()
+        validation_loss, top1, top5 = self._validate()
         return EpochResult(
             epoch=epoch + 1,
             train_size=size,
             lr=self._optimizer.param_groups[0]["lr"],
             train_loss=train_loss,
-            validation_loss=loss,
+            validation_loss=validation_loss,
             validation_top1=top1,
             validation_top5=top5,
             seconds=time.monotonic() - started,
@@ -237,7 +237,7 @@ class Trainer:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 config = json.loads(file.metadata()["config"])
                 history = json.loads(file.metadata()["history"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

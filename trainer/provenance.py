@@ -13,7 +13,14 @@ from trainer.config import TrainConfig
 from trainer.data import DataSet
 
 _PACKAGES = (
-    "torch", "torchvision", "timm", "accelerate", "datasets", "safetensors", "pillow", "numpy"
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "pillow",
+    "numpy",
 )
 
 

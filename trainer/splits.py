@@ -38,9 +38,7 @@ class Photo:
     split: str = EXCLUDED
 
 
-def make_split(
-    photos: Sequence[Photo], validation: float, test: float, seed: int
-) -> list[Photo]:
+def make_split(photos: Sequence[Photo], validation: float, test: float, seed: int) -> list[Photo]:
     """Deals out the photos: stratified by class, whole groups at a time, the same on any machine.
 
     Groups whose photos carry different labels are excluded: nobody knows which label is right.

@@ -107,7 +107,7 @@ def train(config: TrainConfig) -> Path:
     )
     if config.resume:
         trainer.load_state(config.out / RESUME)
-        accelerator.print(f"resuming after epoch {trainer.progress.epoch}")
+        accelerator.print(f"resuming after epoch {len(trainer.history)}")
     if accelerator.is_main_process:
         _write_split_and_problems(config.out, data)
         facts = describe_run(

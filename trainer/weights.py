@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import timm
@@ -30,7 +31,7 @@ class WeightsError(ValueError):
 
 def create_model(
     architecture: str, num_classes: int, weights: str, **model_args
-) -> tuple[torch.nn.Module, str]:
+) -> tuple[Any, str]:
     """Builds a timm network with a fresh head on pretrained features.
 
     Args:
@@ -62,7 +63,7 @@ def create_model(
     return model, origin
 
 
-def _find(architecture: str, model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], str]:
+def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
     repo = model.pretrained_cfg.get("hf_hub_id")
     failure = "timm publishes no weights for it"
     if repo:
@@ -113,6 +114,7 @@ def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         raise WeightsError(f"the starting weights {path} cannot be read: {error}") from error
     if set(tensors) & set(model.state_dict()):
         return tensors
+
     # The packages name timm's tensors otherwise, but keep their order; batch counters, which
     # carry no knowledge, may be absent.
     def counted(names):
@@ -122,7 +124,7 @@ def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict(zip(names, (tensors[name] for name in counted(tensors)), strict=True))
 
 
-def _load_features(model: torch.nn.Module, tensors: dict[str, torch.Tensor], origin: str) -> None:
+def _load_features(model: Any, tensors: dict[str, torch.Tensor], origin: str) -> None:
     """Loads everything but the classifier, which is new; anything else that differs is an error."""
     head = model.pretrained_cfg["classifier"]
     heads = (head,) if isinstance(head, str) else tuple(head)
@@ -137,9 +139,7 @@ def _load_features(model: torch.nn.Module, tensors: dict[str, torch.Tensor], ori
     except RuntimeError as error:
         raise WeightsError(f"the starting weights ({origin}) do not fit: {error}") from None
     missing = [
-        name
-        for name in missing
-        if not is_head(name) and not name.endswith("num_batches_tracked")
+        name for name in missing if not is_head(name) and not name.endswith("num_batches_tracked")
     ]
     if missing or unexpected:
         raise WeightsError(

@@ -1,0 +1,191 @@
+"""The command line: `python -m space PHOTO_OR_FOLDER…`."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import tee
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from space.checkpoints import CheckpointError
+from space.photos import PHOTO_SUFFIXES
+from space.recognizer import CarRecognizer, Recognition
+
+OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
+
+_DESCRIPTION = """\
+Names the car in each photo: make, model, year, and how sure the answer is.
+Folders are searched for photos, also those inside them, in alphabetical order."""
+
+_EPILOG = """\
+examples:
+  python -m space car.jpg                         one photo, the five best answers
+  python -m space photos/ --csv cars.csv          a folder into a spreadsheet
+  python -m space photos/ --model org/name@v2     another checkpoint from the Hub
+
+exit status: 0 all photos were read, 1 some could not be read (their rows say why),
+2 wrong usage or no usable checkpoint."""
+
+Writer = Callable[[Path, Recognition], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        recognizer = CarRecognizer.from_pretrained(options.model)
+    except CheckpointError as error:
+        print(f"marque: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    try:
+        with ExitStack() as stack:
+            writers = [_table(options.top_k)]
+            if options.csv:
+                writers.append(_csv(stack.enter_context(_open(options.csv)), options.top_k))
+            if options.jsonl:
+                writers.append(_jsonl(stack.enter_context(_open(options.jsonl)), recognizer))
+            found, unreadable = _run(recognizer, options, writers)
+    except OSError as error:
+        print(f"marque: {error.filename}: {error.strerror}", file=sys.stderr)
+        return WRONG_USAGE
+    if not found:
+        print("marque: no photos found in the folders given", file=sys.stderr)
+        return WRONG_USAGE
+    if unreadable:
+        print(f"marque: {unreadable} of {found} photos could not be read", file=sys.stderr)
+        return SOME_UNREADABLE
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m space",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help="a photo, or a folder"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="SOURCE",
+        help="a checkpoint folder, or org/name or org/name@revision on the Hub "
+        "(default: the one that comes with Marque)",
+    )
+    parser.add_argument(
+        "--top-k", type=_positive, default=5, metavar="N", help="answers a photo (default: 5)"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a photo")
+    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write a JSON object a photo")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8")
+
+
+def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yields files as given and the photos in folders, depth first in alphabetical order."""
+    for path in paths:
+        if path.is_dir():
+            for below in sorted(path.iterdir()):
+                if below.is_dir():
+                    yield from find_photos([below])
+                elif below.suffix.lower() in PHOTO_SUFFIXES:
+                    yield below
+        else:
+            yield path
+
+
+def _run(
+    recognizer: CarRecognizer, options: argparse.Namespace, writers: list[Writer]
+) -> tuple[int, int]:
+    """Recognises all photos; returns how many were found and how many could not be read."""
+    unreadable = done = 0
+    # Counting first costs little beside recognising, and gives the bar an end.
+    total = sum(1 for _ in find_photos(options.photos))
+    paths, sources = tee(find_photos(options.photos))
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=total < 2 * 16,
+    ) as progress:
+        task = progress.add_task("photos", total=total)
+        answers = recognizer.stream(sources, options.top_k)
+        for path, recognition in zip(paths, answers, strict=True):
+            for write in writers:
+                write(path, recognition)
+            done += 1
+            unreadable += recognition.error is not None
+            progress.advance(task)
+    return done, unreadable
+
+
+def _table(top_k: int) -> Writer:
+    """Prints one block a photo: its answers with make, model, year and confidence in columns."""
+    console = Console(highlight=False, soft_wrap=True)
+
+    def write(path: Path, recognition: Recognition) -> None:
+        console.print(f"[bold]{escape(str(path))}[/bold]")
+        if recognition.error:
+            console.print(f"  [red]{escape(recognition.error)}[/red]")
+        for car in recognition.predictions:
+            console.print(
+                f"  {car.confidence:6.1%}  {escape(car.make):<14} {car.year or '':>4}  "
+                f"{escape(car.model)}"
+            )
+
+    return write
+
+
+def _csv(file: TextIO, top_k: int) -> Writer:
+    """One row a photo: the best answer in columns of its own, the others after it."""
+    output = csv.writer(file)
+    others = [
+        f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
+    ]
+    output.writerow(["path", "label", "make", "model", "year", "confidence", *others, "error"])
+
+    def write(path: Path, recognition: Recognition) -> None:
+        cells: list[object] = [""] * 5
+        if recognition.predictions:
+            best = recognition.predictions[0]
+            cells = [best.label, best.make, best.model, best.year or "", f"{best.confidence:.4f}"]
+        for car in recognition.predictions[1:]:
+            cells += [car.label, f"{car.confidence:.4f}"]
+        cells += [""] * (5 + len(others) - len(cells))
+        output.writerow([path, *cells, recognition.error or ""])
+
+    return write
+
+
+def _jsonl(file: TextIO, recognizer: CarRecognizer) -> Writer:
+    """One object a photo, with every answer and the model that gave it."""
+    model = {"source": recognizer.source, "revision": recognizer.revision}
+
+    def write(path: Path, recognition: Recognition) -> None:
+        row = {"path": str(path), **asdict(recognition), "model": model}
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    return write
