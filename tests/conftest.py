@@ -1,0 +1,89 @@
+"""What several test modules share: photos drawn by code, a tiny checkpoint, the real photos."""
+
+import os
+
+# Before anything imports these libraries: no analytics, no version checks.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import random
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image, ImageDraw
+
+from space.checkpoints import BUNDLED, save_checkpoint
+from space.recognizer import CarRecognizer
+
+TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
+TINY_DATA_CONFIG = {
+    "input_size": (3, 64, 64),
+    "interpolation": "bicubic",
+    "crop_pct": 1.0,
+    "crop_mode": "squash",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+}
+
+
+def draw_car(seed: int, colour: str = "firebrick", size: tuple[int, int] = (160, 120)):
+    """A toy car on a road; the seed moves it about, the colour may tell a class."""
+    rng = random.Random(seed)
+    width, height = size
+    picture = Image.new("RGB", size, rng.choice(["lightblue", "lightgrey", "wheat"]))
+    draw = ImageDraw.Draw(picture)
+    left, top = rng.uniform(0.05, 0.2) * width, rng.uniform(0.35, 0.45) * height
+    right, bottom = left + 0.7 * width, top + 0.3 * height
+    draw.rectangle((0, bottom, width, height), fill="dimgrey")
+    draw.rectangle((left, top, right, bottom), fill=colour)
+    draw.polygon(
+        [(left + 0.15 * width, top), (left + 0.25 * width, top - 0.2 * height),
+         (left + 0.5 * width, top - 0.2 * height), (left + 0.6 * width, top)],
+        fill=colour,
+    )  # fmt: skip
+    radius = 0.09 * height
+    for x in (left + 0.15 * width, left + 0.55 * width):
+        draw.ellipse((x - radius, bottom - radius, x + radius, bottom + radius), fill="black")
+    for _ in range(200):  # specks, so that no two pictures are copies
+        x, y = rng.randrange(width), rng.randrange(height)
+        draw.rectangle((x, y, x + 3, y + 3), fill=tuple(rng.randrange(256) for _ in range(3)))
+    return picture
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint folder of a tiny untrained network with four classes."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    save_checkpoint(
+        folder,
+        timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS)),
+        architecture="test_efficientnet",
+        model_args={},
+        labels=TINY_LABELS,
+        data_config=TINY_DATA_CONFIG,
+        training={"note": "untrained, for tests"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recognizer(tiny_checkpoint) -> CarRecognizer:
+    return CarRecognizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def bundled() -> CarRecognizer:
+    """The checkpoint that comes with Marque: real trained weights."""
+    assert BUNDLED.is_dir(), "the bundled checkpoint is missing"
+    return CarRecognizer.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photos that MARQUE_DATA names."""
+    if not os.environ.get("MARQUE_DATA"):
+        pytest.skip("MARQUE_DATA is not set: no real photos to test on")
+    return Path(os.environ["MARQUE_DATA"]).resolve()
