@@ -83,23 +83,33 @@ def write_split(path: Path, photos: Iterable[Photo]) -> None:
             writer.writerow([getattr(photo, column) for column in _COLUMNS])
 
 
-def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
-    """Gives the photos at hand the places that a split file names for them.
-
-    Returns:
-        The photos that the file names, in their order.
+def read_split(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """Reads a split file: (source, path) to its row.
 
     Raises:
-        DataError: not a split file, or a photo at hand is missing from it or labelled otherwise.
+        DataError: it cannot be read, or is no split file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise DataError(f"{path}: the columns should be {','.join(_COLUMNS)}")
-            named = {(row["source"], row["path"]): row for row in reader}
+            rows = {(row["source"], row["path"]): row for row in reader}
     except OSError as error:
         raise DataError(f"the split file {path} cannot be read: {error.strerror}") from None
+    for (source, name), row in rows.items():
+        if row["split"] not in SPLITS:
+            raise DataError(f"{path}: {name} of {source} has the unknown split {row['split']!r}")
+    return rows
+
+
+def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
+    """Gives the photos at hand the places that a split file names for them.
+
+    Raises:
+        DataError: not a split file, or a photo at hand is missing from it or labelled otherwise.
+    """
+    named = read_split(path)
     result = []
     for photo in photos:
         row = named.get((photo.source, photo.path))
@@ -108,7 +118,5 @@ def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
             raise DataError(f"{where} is not in it; split anew, or remove the photo")
         if row["label"] != photo.label:
             raise DataError(f"{where} is {row['label']!r} there and {photo.label!r} here")
-        if row["split"] not in SPLITS:
-            raise DataError(f"{where} has the unknown split {row['split']!r}")
         result.append(replace(photo, split=row["split"], group=row["group"]))
     return result
