@@ -1,0 +1,312 @@
+"""Checkpoints, data sets and starting weights read from the Hub, which `LocalHub` plays.
+
+What reads is another process: its libraries know the Hub's address from their import on.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from conftest import TINY_DATA_CONFIG, TINY_LABELS, draw_car
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from hub import LocalHub
+from safetensors.torch import save
+
+from space.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from trainer.sources import DataError, read_source
+from trainer.weights import WeightsError, create_model
+
+CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
+PHOTOS_PER_CLASS = 4
+SOON = 4  # seconds within which somebody without a connection should have an answer
+
+Reader = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def reader(hub, tmp_path_factory) -> Iterator[Reader]:
+    """Calls a function in another process, whose Hub is `hub` and whose cache starts empty."""
+    environment = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path_factory.mktemp("hf_home")),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    # `spawn`, since a fork would carry this process's imported libraries over.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+                patch.delenv(name, raising=False)
+            pool.submit(int).result()  # starts the process, which keeps this environment
+        yield lambda function, *args: pool.submit(function, *args).result(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def second_checkpoint(tmp_path_factory) -> Path:
+    """Like `tiny_checkpoint`, with other weights."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("second") / "checkpoint"
+    save_checkpoint(
+        folder,
+        timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS)),
+        architecture="test_efficientnet",
+        model_args={},
+        labels=TINY_LABELS,
+        data_config=TINY_DATA_CONFIG,
+        training={"note": "test"},
+    )
+    return folder
+
+
+def outputs(model: torch.nn.Module) -> list[float]:
+    """What tells two networks apart."""
+    picture = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.inference_mode():
+        return model.eval()(picture)[0].tolist()
+
+
+# These run in the other process.
+
+
+def opened(source: str) -> tuple[str, list[float]]:
+    """The revision of a checkpoint and what its network answers."""
+    checkpoint = open_checkpoint(source)
+    return checkpoint.revision, outputs(checkpoint.model)
+
+
+def opened_by_timm(name: str) -> list[float]:
+    return outputs(timm.create_model(name, pretrained=True))
+
+
+def cars(spec: str) -> tuple[list[str], list[int], list[bytes]]:
+    """The names, labels and files of a data set."""
+    source = read_source(spec)
+    return source.label_names, list(source.photos["label"]), [read() for read in source.readers()]
+
+
+def started(architecture: str) -> tuple[str, torch.Size, bool]:
+    """Where starting weights come from, the head's shape, and whether features are all 0.5."""
+    model, origin = create_model(architecture, 5, "auto")
+    return origin, model.classifier.weight.shape, bool((model.conv_stem.weight == 0.5).all())
+
+
+# Checkpoints
+
+
+def test_the_newest_commit_or_the_named_one_is_opened(
+    hub, reader, tiny_checkpoint, second_checkpoint
+):
+    repo = hub.add_repo("org/versions", tiny_checkpoint, tag="v1")
+    first, second = repo.head, repo.commit(second_checkpoint)
+    old = pytest.approx(outputs(open_checkpoint(tiny_checkpoint).model), rel=1e-4)
+    new = pytest.approx(outputs(open_checkpoint(second_checkpoint).model), rel=1e-4)
+    assert reader(opened, "org/versions") == (second, new)
+    assert reader(opened, "org/versions@v1") == (first, old)
+    assert reader(opened, f"org/versions@{first}") == (first, old)
+    assert old != new.expected
+
+
+def test_a_new_commit_is_noticed(hub, reader, tiny_checkpoint, second_checkpoint):
+    repo = hub.add_repo("org/moving", tiny_checkpoint)
+    assert reader(opened, "org/moving")[0] == repo.head
+    newer = repo.commit(second_checkpoint)
+    assert reader(opened, "org/moving")[0] == newer
+
+
+def test_what_was_opened_once_opens_soon_without_the_hub(hub, reader, tiny_checkpoint):
+    repo = hub.add_repo("org/kept", tiny_checkpoint, tag="v1")
+    sources = ("org/kept", "org/kept@v1", f"org/kept@{repo.head}")
+    online = [reader(opened, source) for source in sources]
+    with hub.down():
+        for source, expected in zip(sources, online, strict=True):
+            start = time.monotonic()
+            assert reader(opened, source) == expected
+            assert time.monotonic() - start < SOON
+
+
+def test_timm_opens_the_repository_as_we_do(hub, reader, tiny_checkpoint):
+    hub.add_repo("org/timm", tiny_checkpoint)
+    assert reader(opened_by_timm, "hf-hub:org/timm") == reader(opened, "org/timm")[1]
+
+
+def test_a_repository_that_is_not_there(reader):
+    with pytest.raises(CheckpointError, match="no Hub repository org/nothing that you may read"):
+        reader(opened, "org/nothing")
+
+
+@pytest.mark.parametrize("revision", ["v9", "0" * 40])
+def test_a_revision_that_is_not_there(hub, reader, tiny_checkpoint, revision):
+    hub.add_repo("org/unversioned", tiny_checkpoint)
+    with pytest.raises(CheckpointError, match=f"org/unversioned has no revision {revision}"):
+        reader(opened, f"org/unversioned@{revision}")
+
+
+def test_a_repository_without_weights(hub, reader, tiny_checkpoint):
+    files = {name: (tiny_checkpoint / name).read_bytes() for name in ("config.json", "classes.txt")}
+    hub.add_repo("org/weightless", files)
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        reader(opened, "org/weightless")
+
+
+def test_a_private_repository(hub, reader, tiny_checkpoint):
+    hub.add_repo("org/private", tiny_checkpoint, token="hf_secret")
+    with pytest.raises(CheckpointError, match="if it is private, log in with `hf auth login`"):
+        reader(opened, "org/private")
+
+
+@pytest.mark.parametrize("source", ["org/never", "org/never@v1", "org/never@" + "0" * 40])
+def test_neither_hub_nor_cache(hub, reader, source):
+    start = time.monotonic()
+    with hub.down(), pytest.raises(CheckpointError, match="cannot be reached and .* local cache"):
+        reader(opened, source)
+    assert time.monotonic() - start < SOON
+
+
+def test_a_connection_that_breaks_within_the_weights(hub, reader, tiny_checkpoint):
+    repo = hub.add_repo("org/cut", tiny_checkpoint)
+    repo.broken_after = 50_000
+    with pytest.raises(CheckpointError, match="org/cut could not be fetched from the Hub"):
+        reader(opened, "org/cut")
+    # What had come is not taken for the whole, ...
+    with hub.down(), pytest.raises(CheckpointError, match="org/cut"):
+        reader(opened, "org/cut")
+    # ... and does not stand in the way of it.
+    repo.broken_after = None
+    answers = pytest.approx(outputs(open_checkpoint(tiny_checkpoint).model), rel=1e-4)
+    assert reader(opened, "org/cut") == (repo.head, answers)
+
+
+# Data sets
+
+
+@pytest.fixture(scope="module")
+def photos() -> dict[str, list[bytes]]:
+    """The files of each split, class by class."""
+
+    def drawn(seed: int, colour: str) -> bytes:
+        buffer = io.BytesIO()
+        draw_car(seed, colour).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+    return {
+        split: [
+            drawn(first + number, colour)
+            for colour in CLASSES.values()
+            for number in range(PHOTOS_PER_CLASS)
+        ]
+        for split, first in (("train", 0), ("test", 1000))
+    }
+
+
+@pytest.fixture(scope="module")
+def parquet(photos, tmp_path_factory) -> Path:
+    """A folder as `push_to_hub` makes it."""
+    folder = tmp_path_factory.mktemp("parquet")
+    for split, files in photos.items():
+        dataset = Dataset.from_dict(
+            {
+                "image": [{"bytes": file, "path": None} for file in files],
+                "label": [index // PHOTOS_PER_CLASS for index in range(len(files))],
+            },
+            features=Features(image=Image(), label=ClassLabel(names=list(CLASSES))),
+        )
+        (folder / "data").mkdir(exist_ok=True)
+        dataset.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(photos) -> tuple[list[str], list[int], list[bytes]]:
+    labels = [index for index in range(len(CLASSES)) for _ in range(PHOTOS_PER_CLASS)]
+    return list(CLASSES), labels, photos["train"]
+
+
+def test_the_training_half_of_a_hub_data_set_is_read(hub, reader, parquet, expected):
+    hub.add_repo("org/cars", parquet, "dataset")
+    assert reader(cars, "cars=org/cars") == expected
+    with hub.down():
+        assert reader(cars, "cars=org/cars") == expected
+
+
+def test_a_folder_of_parquet_is_read_alike(reader, parquet, expected):
+    assert reader(cars, f"cars={parquet}") == expected
+
+
+def test_a_data_set_that_is_not_there(hub, reader):
+    with pytest.raises(DataError, match="org/nothing cannot be read as Parquet"):
+        reader(cars, "cars=org/nothing")
+    with hub.down(), pytest.raises(DataError, match="org/never cannot be read as Parquet"):
+        reader(cars, "cars=org/never")
+
+
+def test_a_data_set_whose_parquet_is_damaged(hub, reader):
+    hub.add_repo("org/damaged", {"data/train-00000-of-00001.parquet": b"PAR1 not"}, "dataset")
+    with pytest.raises(DataError, match="org/damaged cannot be read as Parquet"):
+        reader(cars, "cars=org/damaged")
+
+
+def test_a_connection_that_breaks_within_the_photos(hub, reader, parquet, expected):
+    repo = hub.add_repo("org/cut-cars", parquet, "dataset")
+    repo.broken_after = 2_000
+    with pytest.raises(DataError, match="org/cut-cars cannot be read as Parquet"):
+        reader(cars, "cars=org/cut-cars")
+    repo.broken_after = None
+    assert reader(cars, "cars=org/cut-cars") == expected
+
+
+def test_a_data_set_without_class_names(hub, reader, photos, tmp_path):
+    image = {"bytes": photos["train"][0], "path": None}
+    features = Features(image=Image(), label=Value("int64"))
+    Dataset.from_dict({"image": [image], "label": [0]}, features=features).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    hub.add_repo("org/nameless", tmp_path, "dataset")
+    with pytest.raises(DataError, match="a column `label` of class labels"):
+        reader(cars, "cars=org/nameless")
+
+
+# Starting weights
+
+
+def test_starting_weights_come_from_the_hub(hub, reader):
+    published = timm.create_model("test_efficientnet").state_dict()
+    published["conv_stem.weight"].fill_(0.5)
+    hub.add_repo("timm/test_efficientnet.r160_in1k", {"model.safetensors": save(published)})
+    answer = ("Hub timm/test_efficientnet.r160_in1k", (5, 256), True)
+    assert reader(started, "test_efficientnet") == answer
+    with hub.down():
+        assert reader(started, "test_efficientnet") == answer
+
+
+def test_starting_weights_that_the_hub_does_not_have(hub, reader):
+    message = r"the Hub did not give timm/test_resnet\.r160_in1k \(.*--weights none"
+    with pytest.raises(WeightsError, match=message):
+        reader(started, "test_resnet")
+    start = time.monotonic()
+    with hub.down(), pytest.raises(WeightsError, match=message):
+        reader(started, "test_resnet")
+    assert time.monotonic() - start < SOON
+
+
+def test_starting_weights_whose_connection_breaks(hub, reader):
+    published = timm.create_model("test_vit").state_dict()
+    repo = hub.add_repo("timm/test_vit.r160_in1k", {"model.safetensors": save(published)})
+    repo.broken_after = 50_000
+    with pytest.raises(WeightsError, match=r"the Hub did not give timm/test_vit"):
+        reader(started, "test_vit")
