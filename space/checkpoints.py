@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import timm
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -182,15 +185,18 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
     folder = Path(source)
     if folder.is_dir():
         return folder, None
+    neither = CheckpointError(
+        f"there is no folder {source}, and it is not a Hub repository "
+        "(org/name or org/name@revision) either"
+    )
     match = _HUB_SOURCE.fullmatch(str(source))
     if not match:
-        raise CheckpointError(
-            f"there is no folder {source}, and it is not a Hub repository "
-            "(org/name or org/name@revision) either"
-        )
+        raise neither
     repo, revision = match["repo"], match["revision"]
     try:
-        snapshot = Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+        snapshot = _fetch(repo, revision)
+    except HFValidationError:  # such as ../folder
+        raise neither from None
     except GatedRepoError:
         raise CheckpointError(
             f"the Hub repository {repo} is gated: ask for access, then log in with `hf auth login`"
@@ -207,13 +213,36 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
             f"the Hub cannot be reached and {source} is not in the local cache; "
             "connect once, or name a folder"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise CheckpointError(f"{source} could not be fetched from the Hub: {error}") from error
     return snapshot, snapshot.name
 
 
+def _fetch(repo: str, revision: str | None) -> Path:
+    """The folder of the repository in the local cache, filled or brought up to date if possible.
+
+    The Hub is asked once before: the download sets no time limit on its first question, and
+    without a connection retries some of them for half a minute before it looks into the cache.
+    """
+    reachable = True
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), timeout=5)
+    except HfHubHTTPError:
+        pass  # It answers. What a refusal means, the download tells better.
+    except (httpx2.TransportError, OfflineModeIsEnabled):
+        reachable = False
+    return Path(
+        snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=list(WANTED),
+            local_files_only=not reachable,
+        )
+    )
+
+
 def _refuse_pickles(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("*")):
         if path.suffix.lower() in _PICKLE_SUFFIXES:
             raise CheckpointError(
                 f"{path} is a pickle file, which can run code when opened; "
@@ -232,7 +261,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    labels = tuple((folder / CLASSES).read_text(encoding="utf-8").splitlines())
+    try:
+        labels = tuple((folder / CLASSES).read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{folder / CLASSES} is not UTF-8 text: {error}") from None
     if not labels or not all(label.strip() for label in labels):
         raise CheckpointError(f"{folder / CLASSES} is empty or has a blank line")
     if len(set(labels)) < len(labels):
@@ -269,9 +301,15 @@ def _build(folder: Path, config: dict[str, Any], num_classes: int) -> torch.nn.M
         raise CheckpointError(
             f"{folder / CONFIG}: timm {timm.__version__} knows no architecture {architecture!r}"
         )
-    return timm.create_model(
-        architecture, pretrained=False, num_classes=num_classes, **config.get("model_args") or {}
-    )
+    model_args = config.get("model_args") or {}
+    try:
+        return timm.create_model(
+            architecture, pretrained=False, num_classes=num_classes, **model_args
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: {architecture} cannot be built with model_args {model_args}: {error}"
+        ) from None
 
 
 def _load_weights(model: torch.nn.Module, path: Path) -> None:

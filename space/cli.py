@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from io import TextIOWrapper
 from itertools import tee
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +21,7 @@ from space.photos import PHOTO_SUFFIXES
 from space.recognizer import CarRecognizer, Recognition
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
+INTERRUPTED = 130  # what shells report for Ctrl-C
 
 _DESCRIPTION = """\
 Names the car in each photo: make, model, year, and how sure the answer is.
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         recognizer = CarRecognizer.from_pretrained(options.model)
     except CheckpointError as error:
@@ -55,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 writers.append(_jsonl(stack.enter_context(_open(options.jsonl)), recognizer))
             found, unreadable = _run(recognizer, options, writers)
     except OSError as error:
-        print(f"marque: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"marque: {where}{error.strerror or error}", file=sys.stderr)
         return WRONG_USAGE
+    except KeyboardInterrupt:
+        print("marque: interrupted; the answers so far are kept", file=sys.stderr)
+        return INTERRUPTED
     if not found:
         print("marque: no photos found in the folders given", file=sys.stderr)
         return WRONG_USAGE
@@ -91,14 +99,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
 
 
 def _open(path: Path) -> TextIO:
-    return path.open("w", newline="", encoding="utf-8")
+    # A row at a time, so that a long run can be followed and leaves its answers if it is killed.
+    return path.open("w", buffering=1, newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
@@ -129,6 +137,8 @@ def _run(
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # Rich would otherwise move the table to the bar's terminal, out of a pipe or file.
+        redirect_stdout=sys.stdout.isatty(),
         disable=total < 2 * 16,
     ) as progress:
         task = progress.add_task("photos", total=total)
@@ -144,7 +154,7 @@ def _run(
 
 def _table(top_k: int) -> Writer:
     """Prints one block a photo: its answers with make, model, year and confidence in columns."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def write(path: Path, recognition: Recognition) -> None:
         console.print(f"[bold]{escape(str(path))}[/bold]")

@@ -87,7 +87,11 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     def explain_chosen(image: str | None, label: str | None):
         return explain(image, label) if image and label else None
 
-    with gr.Blocks(title="Marque: which car is that?", delete_cache=(_HOUR, _HOUR)) as page:
+    with gr.Blocks(
+        title="Marque: which car is that?",
+        delete_cache=(_HOUR, _HOUR),
+        analytics_enabled=False,
+    ) as page:
         gr.Markdown(_INTRO)
         with gr.Row():
             with gr.Column(scale=5):

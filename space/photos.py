@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 # HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
 pillow_heif.register_heif_opener()
@@ -25,6 +25,19 @@ PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".heic", ".heif", ".avif", ".mpo", ".ppm", ".pgm"}
 )
+
+# Pillow knows more, down to formats that start other programs (EPS) or are no photos (fax, icons).
+_FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
 
 PhotoSource = str | Path | bytes | Image.Image
 
@@ -41,11 +54,12 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
     checked before anything is decoded.
 
     Args:
-        source: a path, the bytes of a picture file, or an opened PIL picture (not changed).
+        source: a path, the bytes of a picture file, or a PIL picture (taken as it stands, at the
+            frame it shows, and not changed).
         name: what to call the photo in error messages; by default its path.
 
     Returns:
-        A new RGB picture of at most `MAX_PIXELS` pixels.
+        A new RGB picture of at most `MAX_PIXELS` pixels, without metadata.
 
     Raises:
         PhotoError: missing, empty, too large, truncated, or no picture at all.
@@ -84,7 +98,7 @@ def _check_size(size: int, name: str) -> None:
 
 def _open(file, name: str) -> Image.Image:
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=_FORMATS) as picture:
             return _decode(picture, name)
     except Image.UnidentifiedImageError:
         raise PhotoError(f"{name} is not a picture in any format known here") from None
@@ -108,32 +122,48 @@ def _decode(picture: Image.Image, name: str) -> Image.Image:
     if width == 0 or height == 0:
         raise PhotoError(f"{name} has no pixels ({width}x{height})")
     try:
-        if getattr(picture, "n_frames", 1) > 1:
-            picture.seek(0)
         picture.load()
     except Exception as error:
         raise PhotoError(f"{name} is damaged or cut short: {error}") from error
+    rgb = _to_rgb(picture)
+    # Not `ImageOps.exif_transpose`: it also rewrites the EXIF block, and fails if any tag is odd.
     try:
-        picture = ImageOps.exif_transpose(picture)
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # a broken EXIF block must not cost the photo
         warnings.warn(f"{name}: its EXIF block is broken, rotation ignored ({error})", stacklevel=4)
-    return _to_rgb(picture)
+        orientation = None
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    rgb.info.clear()  # what is upright now must not be turned again
+    return rgb
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bit(np.asarray(picture))).convert("RGB")
+        grey = _to_8_bit(np.asarray(picture), picture.mode)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.mode == "La":  # the one mode that Pillow does not turn into RGBA
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         background = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(background, picture)
     # A copy even when nothing changes: the caller's picture may be closed or drawn on later.
-    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    return picture.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 or 32 bits, or floats, to 0..255 by the range that their type implies."""
-    values = np.nan_to_num(values.astype(np.float64))
+def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or floats, to 0..255.
+
+    16-bit files say their range. Others do not, so the smallest usual one that holds all values
+    counts: 0..1 for floats (with some slack, as resampling overshoots), 8 bits, 16 bits.
+    """
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     top = values.max(initial=0)
-    full_scale = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
-    return (values.clip(0) / full_scale * 255).round().astype(np.uint8)
+    if mode.startswith("I;16"):
+        full_scale = 65535.0
+    elif mode == "F" and top <= 2:
+        full_scale = 1.0
+    else:
+        full_scale = 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
+    return ((values / full_scale).clip(0, 1) * 255).round().astype(np.uint8)

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import timm
@@ -82,6 +83,12 @@ def outputs(model: torch.nn.Module) -> list[float]:
 
 
 # These run in the other process.
+
+
+def impatient(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function without the waits between the client library's retries."""
+    with mock.patch("time.sleep"):
+        return function(*args)
 
 
 def opened(source: str) -> tuple[str, list[float]]:
@@ -157,6 +164,11 @@ def test_a_revision_that_is_not_there(hub, reader, tiny_checkpoint, revision):
         reader(opened, f"org/unversioned@{revision}")
 
 
+def test_a_folder_that_is_not_there(reader):
+    with pytest.raises(CheckpointError, match=r"no folder \.\./nothing, and it is not a Hub"):
+        reader(opened, "../nothing")
+
+
 def test_a_repository_without_weights(hub, reader, tiny_checkpoint):
     files = {name: (tiny_checkpoint / name).read_bytes() for name in ("config.json", "classes.txt")}
     hub.add_repo("org/weightless", files)
@@ -182,7 +194,7 @@ def test_a_connection_that_breaks_within_the_weights(hub, reader, tiny_checkpoin
     repo = hub.add_repo("org/cut", tiny_checkpoint)
     repo.broken_after = 50_000
     with pytest.raises(CheckpointError, match="org/cut could not be fetched from the Hub"):
-        reader(opened, "org/cut")
+        reader(impatient, opened, "org/cut")
     # What had come is not taken for the whole, ...
     with hub.down(), pytest.raises(CheckpointError, match="org/cut"):
         reader(opened, "org/cut")
@@ -241,7 +253,7 @@ def test_the_training_half_of_a_hub_data_set_is_read(hub, reader, parquet, expec
     hub.add_repo("org/cars", parquet, "dataset")
     assert reader(cars, "cars=org/cars") == expected
     with hub.down():
-        assert reader(cars, "cars=org/cars") == expected
+        assert reader(impatient, cars, "cars=org/cars") == expected
 
 
 def test_a_folder_of_parquet_is_read_alike(reader, parquet, expected):
@@ -252,7 +264,13 @@ def test_a_data_set_that_is_not_there(hub, reader):
     with pytest.raises(DataError, match="org/nothing cannot be read as Parquet"):
         reader(cars, "cars=org/nothing")
     with hub.down(), pytest.raises(DataError, match="org/never cannot be read as Parquet"):
-        reader(cars, "cars=org/never")
+        reader(impatient, cars, "cars=org/never")
+
+
+def test_a_private_data_set(hub, reader, parquet):
+    hub.add_repo("org/private-cars", parquet, "dataset", token="hf_secret")
+    with pytest.raises(DataError, match="org/private-cars cannot be read as Parquet"):
+        reader(cars, "cars=org/private-cars")
 
 
 def test_a_data_set_whose_parquet_is_damaged(hub, reader):
@@ -261,11 +279,23 @@ def test_a_data_set_whose_parquet_is_damaged(hub, reader):
         reader(cars, "cars=org/damaged")
 
 
+def test_a_data_set_whose_files_disagree(hub, reader, parquet, tmp_path):
+    Dataset.from_dict({"price": [1]}).to_parquet(tmp_path / "train.parquet")
+    first = parquet / "data" / "train-00000-of-00001.parquet"
+    files = {
+        "data/train-00000-of-00002.parquet": first.read_bytes(),
+        "data/train-00001-of-00002.parquet": (tmp_path / "train.parquet").read_bytes(),
+    }
+    hub.add_repo("org/disagreeing", files, "dataset")
+    with pytest.raises(DataError, match="org/disagreeing cannot be read as Parquet"):
+        reader(cars, "cars=org/disagreeing")
+
+
 def test_a_connection_that_breaks_within_the_photos(hub, reader, parquet, expected):
     repo = hub.add_repo("org/cut-cars", parquet, "dataset")
     repo.broken_after = 2_000
     with pytest.raises(DataError, match="org/cut-cars cannot be read as Parquet"):
-        reader(cars, "cars=org/cut-cars")
+        reader(impatient, cars, "cars=org/cut-cars")
     repo.broken_after = None
     assert reader(cars, "cars=org/cut-cars") == expected
 
@@ -308,5 +338,11 @@ def test_starting_weights_whose_connection_breaks(hub, reader):
     published = timm.create_model("test_vit").state_dict()
     repo = hub.add_repo("timm/test_vit.r160_in1k", {"model.safetensors": save(published)})
     repo.broken_after = 50_000
-    with pytest.raises(WeightsError, match=r"the Hub did not give timm/test_vit"):
-        reader(started, "test_vit")
+    with pytest.raises(WeightsError, match="the Hub did not give timm/test_vit"):
+        reader(impatient, started, "test_vit")
+
+
+def test_starting_weights_that_are_damaged(hub, reader):
+    hub.add_repo("timm/test_vit2.r160_in1k", {"model.safetensors": b"not weights"})
+    with pytest.raises(WeightsError, match="the Hub did not give timm/test_vit2"):
+        reader(started, "test_vit2")

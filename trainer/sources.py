@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets, load_dataset
-from huggingface_hub.errors import HfHubHTTPError
+from datasets.exceptions import DatasetsError
 from scipy.io import loadmat
 
 from space.photos import PHOTO_SUFFIXES
@@ -180,7 +181,7 @@ def _read_parquet(name: str, location: str) -> Source:
     """
     try:
         splits = load_dataset(location)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, DatasetsError, httpx2.HTTPError) as error:
         raise DataError(f"{name}={location} cannot be read as Parquet: {error}") from error
     table = splits["train"] if "train" in splits else concatenate_datasets(list(splits.values()))
     label = table.features.get("label")

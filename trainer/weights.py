@@ -14,7 +14,7 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 # Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
@@ -69,7 +69,7 @@ def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
     if repo:
         try:
             return load_file(_from_hub(repo)), f"Hub {repo}"
-        except (OSError, HfHubHTTPError, httpx2.HTTPError) as error:
+        except (OSError, SafetensorError, httpx2.HTTPError) as error:
             failure = f"the Hub did not give {repo} ({type(error).__name__})"
     match = _PACKAGED.fullmatch(architecture)
     if match:
@@ -120,8 +120,13 @@ def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     def counted(names):
         return [name for name in names if not name.endswith("num_batches_tracked")]
 
-    names = counted(model.state_dict())
-    return dict(zip(names, (tensors[name] for name in counted(tensors)), strict=True))
+    names, given = counted(model.state_dict()), counted(tensors)
+    if len(names) != len(given):
+        raise WeightsError(
+            f"the starting weights {path} belong to another network: they hold {len(given)} "
+            f"tensors, this one has {len(names)}"
+        )
+    return {name: tensors[other] for name, other in zip(names, given, strict=True)}
 
 
 def _load_features(model: Any, tensors: dict[str, torch.Tensor], origin: str) -> None:

