@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from space.checkpoints import CheckpointError
 from space.photos import PHOTO_SUFFIXES
-from space.recognizer import CarRecognizer, Recognition
+from space.recognizer import BATCH_SIZE, CarRecognizer, Prediction, Recognition
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     try:
         with ExitStack() as stack:
-            writers = [_table(options.top_k)]
+            writers: list[Writer] = []
             if options.csv:
                 writers.append(_csv(stack.enter_context(_open(options.csv)), options.top_k))
             if options.jsonl:
@@ -126,22 +126,25 @@ def _run(
     recognizer: CarRecognizer, options: argparse.Namespace, writers: list[Writer]
 ) -> tuple[int, int]:
     """Recognises all photos; returns how many were found and how many could not be read."""
-    unreadable = done = 0
     # Counting first costs little beside recognising, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
+    table = Console(highlight=False, soft_wrap=True)
+    writers = [_block(table) if total == 1 else _line(table), *writers]
     paths, sources = tee(find_photos(options.photos))
+    done = unreadable = 0
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("photos"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        # On a terminal the table scrolls above the bar; a table sent elsewhere stays free of it.
+        console=table if table.is_terminal else Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
         transient=True,
-        # Rich would otherwise move the table to the bar's terminal, out of a pipe or file.
-        redirect_stdout=sys.stdout.isatty(),
-        disable=total < 2 * 16,
+        disable=total <= BATCH_SIZE,
     ) as progress:
-        task = progress.add_task("photos", total=total)
+        task = progress.add_task("", total=total)
         answers = recognizer.stream(sources, options.top_k)
         for path, recognition in zip(paths, answers, strict=True):
             for write in writers:
@@ -152,21 +155,34 @@ def _run(
     return done, unreadable
 
 
-def _table(top_k: int) -> Writer:
-    """Prints one block a photo: its answers with make, model, year and confidence in columns."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+def _block(console: Console) -> Writer:
+    """One photo on the terminal: all its answers."""
 
     def write(path: Path, recognition: Recognition) -> None:
         console.print(f"[bold]{escape(str(path))}[/bold]")
         if recognition.error:
             console.print(f"  [red]{escape(recognition.error)}[/red]")
         for car in recognition.predictions:
-            console.print(
-                f"  {car.confidence:6.1%}  {escape(car.make):<14} {car.year or '':>4}  "
-                f"{escape(car.model)}"
-            )
+            console.print("  " + _columns(car))
 
     return write
+
+
+def _line(console: Console) -> Writer:
+    """Many photos on the terminal: a line each, with the best answer."""
+
+    def write(path: Path, recognition: Recognition) -> None:
+        if recognition.error:
+            console.print(f"[red]{escape(recognition.error)}[/red]")
+        else:
+            console.print(f"{_columns(recognition.predictions[0])}  [dim]{escape(str(path))}[/dim]")
+
+    return write
+
+
+def _columns(car: Prediction) -> str:
+    make, model = escape(car.make), escape(car.model)
+    return f"{car.confidence:6.1%}  {make:<13} {car.year or '':>4}  {model:<32}"
 
 
 def _csv(file: TextIO, top_k: int) -> Writer:
