@@ -109,9 +109,13 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
                             label="Make, whatever the model", num_top_classes=3, show_heading=False
                         )
                     with gr.Tab("Explain"):
-                        chosen = gr.Radio(label="What spoke for", choices=[])
+                        chosen = gr.Radio(
+                            label="What spoke for",
+                            info="Red is where the network looked for this answer (Grad-CAM).",
+                            choices=[],
+                        )
                         overlay = gr.Image(
-                            label="Red: what the network looked at (Grad-CAM)",
+                            label="Heat map",
                             interactive=False,
                             buttons=["download", "fullscreen"],
                         )
