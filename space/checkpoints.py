@@ -308,7 +308,7 @@ def _build(folder: Path, config: dict[str, Any], num_classes: int) -> torch.nn.M
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{folder / CONFIG}: {architecture} cannot be built with model_args {model_args}: {error}"
+            f"{folder / CONFIG}: {architecture} cannot be built with {model_args}: {error}"
         ) from None
 
 

@@ -128,7 +128,7 @@ def _run(
     """Recognises all photos; returns how many were found and how many could not be read."""
     # Counting first costs little beside recognising, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
-    table = Console(highlight=False, soft_wrap=True)
+    table = Console(highlight=False, soft_wrap=True, emoji=False)
     writers = [_block(table) if total == 1 else _line(table), *writers]
     paths, sources = tee(find_photos(options.photos))
     done = unreadable = 0

@@ -253,7 +253,7 @@ def some_photos(classes=4, groups=20, copies=2) -> list[Photo]:
             f"class {label}",
             f"{group}{copy}",
             group=f"{label}-{group}",
-        )  # fmt: skip
+        )
         for label in range(classes)
         for group in range(groups)
         for copy in range(copies)
