@@ -29,7 +29,8 @@ class TrainConfig:
     model: str = _option("any timm network", default="tf_efficientnet_lite0")
     weights: str = _option(
         f"starting weights: {AUTO} (ImageNet, from the Hub or an installed package), a "
-        f".safetensors or .pth file, or {RANDOM} to train from noise",
+        f".safetensors or .pth file, a checkpoint folder to go on from, or {RANDOM} to train from "
+        "noise",
         default=AUTO,
     )
     resume: bool = _option("go on with the run in --out where it stopped", default=False)

@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> Path:
         validation_rows = data.cached(serving_cache, VALIDATION)
     accelerator.print(_summary(data))
     model, weights = create_model(
-        config.model, len(data.labels), config.weights, drop_rate=config.dropout
+        config.model, len(data.labels), config.weights, data.labels, drop_rate=config.dropout
     )
     accelerator.print(f"starting weights: {weights}")
     data_config = geometry(config.test_size) | {

