@@ -29,12 +29,12 @@ Folders are searched for photos, also those inside them, in alphabetical order."
 
 _EPILOG = """\
 examples:
-  python -m space car.jpg                         one photo, the five best answers
-  python -m space photos/ --csv cars.csv          a folder into a spreadsheet
-  python -m space photos/ --model org/name@v2     another checkpoint from the Hub
+  python -m space car.jpg                       one photo, the five best answers
+  python -m space photos/ --csv cars.csv        a folder into a spreadsheet
+  python -m space photos/ --model org/name@v2   another checkpoint from the Hub
 
-exit status: 0 all photos were read, 1 some could not be read (their rows say why),
-2 wrong usage or no usable checkpoint."""
+exit status: 0 all photos were read, 1 some could not be read (their rows say
+why), 2 wrong usage or no usable checkpoint, 130 interrupted."""
 
 Writer = Callable[[Path, Recognition], None]
 

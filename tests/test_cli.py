@@ -1,0 +1,329 @@
+"""The command line: what it prints and writes, which photos it finds, how it ends."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_LABELS, draw_car
+
+from space.cli import INTERRUPTED, OK, SOME_UNREADABLE, WRONG_USAGE, find_photos, main
+from space.recognizer import CarRecognizer
+
+# A comma, a quote, a line break, rich's markup and emoji codes, another script, no UTF-8 at all.
+ODD_NAMES = [
+    "a,b.png",
+    'the "best".png',
+    "two\nlines.png",
+    "[bold]x.png",
+    "[x].png",
+    ":car:.png",
+    "سيارة 汽车 é.png",
+    os.fsdecode(b"caf\xe9.png"),
+]
+
+
+@pytest.fixture
+def marque(tiny_checkpoint, capsys):
+    """Runs the command line with the tiny checkpoint: exit status, standard output and error."""
+
+    def run(*arguments):
+        status = main(["--model", str(tiny_checkpoint), *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Three photos and one that cannot be read, in folders."""
+    folder = tmp_path / "photos"
+    (folder / "below").mkdir(parents=True)
+    for seed, name in enumerate(["a.png", "below/b.jpg", "c.webp"]):
+        draw_car(seed).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"no photo")
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+# On the terminal
+
+
+def test_one_photo_gets_all_its_answers(marque, photos, tiny_recognizer):
+    status, output, errors = marque(photos / "a.png", "--top-k", 3)
+    first, *lines = output.splitlines()
+    assert (status, first, errors) == (OK, str(photos / "a.png"), "")
+    expected = tiny_recognizer.predict(photos / "a.png", 3).predictions
+    for line, car in zip(lines, expected, strict=True):
+        assert (
+            line.split() == f"{car.confidence:.1%} {car.make} {car.year or ''} {car.model}".split()
+        )
+
+
+def test_many_photos_get_a_line_each_with_the_best_answer(marque, photos, tiny_recognizer):
+    _, output, _ = marque(photos)
+    lines = output.splitlines()
+    assert len(lines) == 4
+    for line, name in zip(
+        (lines[0], lines[1], lines[3]), ("a.png", "below/b.jpg", "c.webp"), strict=True
+    ):
+        best = tiny_recognizer.predict(photos / name, 1).predictions[0]
+        assert f"{best.confidence:.1%}" in line
+        assert best.make in line
+        assert line.endswith(str(photos / name))
+    assert lines[2] == f"{photos / 'broken.jpg'} is not a picture in any format known here"
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_name_is_printed_as_it_is(marque, tmp_path, name, count):
+    draw_car(1).save(tmp_path / name)
+    status, output, _ = marque(*[tmp_path / name] * count)
+    assert status == OK
+    assert output.count(str(tmp_path / name).replace("\udce9", "\\udce9")) == count
+
+
+def test_output_that_is_no_terminal_has_no_colours_and_no_bar(marque, tmp_path):
+    for seed in range(20):
+        draw_car(seed, size=(40, 30)).save(tmp_path / f"{seed:02}.png")
+    _, output, _ = marque(tmp_path)
+    assert len(output.splitlines()) == 20
+    assert "\x1b" not in output
+
+
+def test_help_of_the_command_says_how_to_use_it():
+    answer = subprocess.run(
+        [sys.executable, "-m", "space", "--help"],
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"COLUMNS": "80"},
+        encoding="utf-8",
+    )
+    assert answer.stdout.startswith("usage: python -m space ")
+    for part in ("--model", "--top-k", "--csv", "--jsonl", "examples:", "exit status:"):
+        assert part in answer.stdout
+    assert max(map(len, answer.stdout.splitlines())) <= 80
+    assert answer.stderr == ""
+
+
+# Into files
+
+
+def test_csv_holds_a_row_a_photo(marque, photos, tmp_path, tiny_recognizer):
+    status, _, errors = marque(photos, "--csv", tmp_path / "cars.csv", "--top-k", 2)
+    assert (status, errors) == (SOME_UNREADABLE, "marque: 1 of 4 photos could not be read\n")
+    rows = read_csv(tmp_path / "cars.csv")
+    names = ["a.png", "below/b.jpg", "broken.jpg", "c.webp"]
+    assert [row["path"] for row in rows] == [str(photos / name) for name in names]
+    first, second = tiny_recognizer.predict(photos / "a.png", 2).predictions
+    assert rows[0] == {
+        "path": str(photos / "a.png"),
+        "label": first.label,
+        "make": first.make,
+        "model": first.model,
+        "year": str(first.year or ""),
+        "confidence": f"{first.confidence:.4f}",
+        "label_2": second.label,
+        "confidence_2": f"{second.confidence:.4f}",
+        "error": "",
+    }
+
+
+def test_csv_row_of_an_unreadable_photo_holds_only_the_reason(marque, photos, tmp_path):
+    marque(photos / "broken.jpg", "--csv", tmp_path / "cars.csv")
+    (row,) = read_csv(tmp_path / "cars.csv")
+    filled = {column: cell for column, cell in row.items() if cell}
+    assert set(filled) == {"path", "error"}
+    assert filled["error"].endswith("is not a picture in any format known here")
+
+
+def test_csv_has_the_same_columns_when_there_are_fewer_classes(marque, photos, tmp_path):
+    marque(photos, "--csv", tmp_path / "cars.csv", "--top-k", 6)
+    with (tmp_path / "cars.csv").open(newline="", encoding="utf-8") as file:
+        widths = {len(row) for row in csv.reader(file)}
+    assert widths == {6 + 2 * 5 + 1}
+
+
+def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer):
+    marque(photos, "--jsonl", tmp_path / "cars.jsonl", "--top-k", 4)
+    rows = read_jsonl(tmp_path / "cars.jsonl")
+    assert [Path(row["path"]).name for row in rows] == ["a.png", "b.jpg", "broken.jpg", "c.webp"]
+    answer = tiny_recognizer.predict(photos / "a.png", 4)
+    assert rows[0]["error"] is None
+    assert [car["label"] for car in rows[0]["predictions"]] == [c.label for c in answer.predictions]
+    assert [make["make"] for make in rows[0]["makes"]] == [make.make for make in answer.makes]
+    assert set(rows[0]["predictions"][0]) == {"label", "make", "model", "year", "confidence"}
+
+
+def test_jsonl_object_of_an_unreadable_photo_says_why(marque, photos, tmp_path):
+    marque(photos / "broken.jpg", "--jsonl", tmp_path / "cars.jsonl")
+    (row,) = read_jsonl(tmp_path / "cars.jsonl")
+    assert "is not a picture" in row["error"]
+    assert row["predictions"] == row["makes"] == []
+
+
+def test_jsonl_names_the_model_that_answered(marque, photos, tmp_path, tiny_recognizer):
+    marque(photos / "a.png", "--jsonl", tmp_path / "cars.jsonl")
+    (row,) = read_jsonl(tmp_path / "cars.jsonl")
+    assert row["model"] == {"source": tiny_recognizer.source, "revision": tiny_recognizer.revision}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_name_survives_in_both_files(marque, tmp_path, name):
+    draw_car(1).save(tmp_path / name)
+    marque(tmp_path / name, "--csv", tmp_path / "o.csv", "--jsonl", tmp_path / "o.jsonl")
+    assert [row["path"] for row in read_jsonl(tmp_path / "o.jsonl")] == [str(tmp_path / name)]
+    (row,) = read_csv(tmp_path / "o.csv")
+    assert row["path"] == str(tmp_path / name).replace("\udce9", "\\udce9")
+
+
+def test_broken_photo_among_many_costs_one_row(marque, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(40):
+        draw_car(seed, size=(40, 30)).save(folder / f"{seed:02}.png")
+    (folder / "17.png").write_bytes(b"")
+    status, _, errors = marque(folder, "--csv", tmp_path / "cars.csv")
+    rows = read_csv(tmp_path / "cars.csv")
+    assert status == SOME_UNREADABLE
+    assert errors.endswith("marque: 1 of 40 photos could not be read\n")
+    assert [Path(row["path"]).name for row in rows] == [f"{seed:02}.png" for seed in range(40)]
+    assert [row["path"] for row in rows if row["error"]] == [str(folder / "17.png")]
+    assert all(row["label"] in TINY_LABELS for row in rows if not row["error"])
+
+
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+def test_each_answer_is_in_the_file_before_the_next_is_sought(
+    marque, photos, tmp_path, monkeypatch, option
+):
+    seen = []
+    stream = CarRecognizer.stream
+
+    def watched(*arguments):
+        for recognition in stream(*arguments):
+            seen.append((tmp_path / "cars").read_text("utf-8").count("\n"))
+            yield recognition
+
+    monkeypatch.setattr(CarRecognizer, "stream", watched)
+    marque(photos, option, tmp_path / "cars")
+    head = 1 if option == "--csv" else 0
+    assert seen == [head + done for done in range(4)]
+
+
+def test_interruption_keeps_the_answers_so_far(marque, photos, tmp_path, monkeypatch):
+    stream = CarRecognizer.stream
+
+    def interrupted(*arguments):
+        yield next(stream(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CarRecognizer, "stream", interrupted)
+    status, _, errors = marque(photos, "--csv", tmp_path / "cars.csv")
+    assert (status, errors) == (
+        INTERRUPTED,
+        "marque: interrupted; the answers so far are kept\n",
+    )
+    assert len(read_csv(tmp_path / "cars.csv")) == 1
+
+
+# Which photos
+
+
+def test_folder_is_searched_in_alphabetical_order_and_in_depth(tmp_path):
+    names = ["10.jpg", "9.JPEG", "b/c/z.heic", "b/a.png", "b.webp", "a/x.tif", "Z.avif"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])]
+    assert found == ["10.jpg", "9.JPEG", "Z.avif", "a/x.tif", "b/a.png", "b/c/z.heic", "b.webp"]
+
+
+def test_folder_passes_over_what_is_no_photo(tmp_path):
+    for name in ("notes.txt", ".DS_Store", "movie.mp4", "jpg", "car.jpg.part", "car.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert list(find_photos([tmp_path])) == [tmp_path / "car.jpg"]
+
+
+def test_file_named_outright_is_read_whatever_it_is_called(marque, tmp_path):
+    draw_car(1).save(tmp_path / "upload.tmp", "PNG")
+    status, output, _ = marque(tmp_path / "upload.tmp")
+    assert status == OK
+    assert "Audi" in output
+
+
+def test_photos_keep_the_order_in_which_they_are_given(marque, photos, tmp_path):
+    given = [photos / "c.webp", photos / "below", photos / "a.png", photos / "c.webp"]
+    marque(*given, "--csv", tmp_path / "cars.csv")
+    names = [Path(row["path"]).name for row in read_csv(tmp_path / "cars.csv")]
+    assert names == ["c.webp", "b.jpg", "a.png", "c.webp"]
+
+
+def test_missing_photo_costs_one_row(marque, photos, tmp_path):
+    missing = tmp_path / "missing.jpg"
+    status, _, _ = marque(missing, photos / "a.png", "--csv", tmp_path / "cars.csv")
+    rows = read_csv(tmp_path / "cars.csv")
+    assert status == SOME_UNREADABLE
+    assert [row["error"] for row in rows] == [f"{missing} does not exist", ""]
+
+
+def test_folder_without_photos_is_wrong_usage(marque, tmp_path):
+    status, output, errors = marque(tmp_path)
+    assert (status, output) == (WRONG_USAGE, "")
+    assert errors == "marque: no photos found in the folders given\n"
+
+
+# Wrong usage
+
+
+@pytest.mark.parametrize("top_k", ["0", "-1", "many", "1.5", ""])
+def test_top_k_that_is_no_count_is_wrong_usage(marque, photos, capsys, top_k):
+    with pytest.raises(SystemExit) as ending:
+        marque(photos, f"--top-k={top_k}")
+    assert ending.value.code == WRONG_USAGE
+    assert f"--top-k: {top_k} is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_no_photo_is_wrong_usage(marque, capsys):
+    with pytest.raises(SystemExit) as ending:
+        marque()
+    assert ending.value.code == WRONG_USAGE
+    assert "PHOTO_OR_FOLDER" in capsys.readouterr().err
+
+
+def test_unusable_checkpoint_is_wrong_usage(photos, tmp_path, capsys):
+    status = main([str(photos), "--model", str(tmp_path / "nothing")])
+    output, errors = capsys.readouterr()
+    assert (status, output) == (WRONG_USAGE, "")
+    assert errors.startswith(f"marque: there is no folder {tmp_path / 'nothing'}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+@pytest.mark.parametrize(
+    ("name", "cause"), [("no/such/cars", "No such file"), ("photos", "Is a directory")]
+)
+def test_file_that_cannot_be_written_is_wrong_usage(marque, photos, option, name, cause):
+    path = photos.parent / name
+    status, output, errors = marque(photos, option, path)
+    assert (status, output) == (WRONG_USAGE, "")
+    assert errors.startswith(f"marque: {path}: {cause}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_disk_is_told_in_one_line(marque, photos):
+    status, _, errors = marque(photos, "--csv", "/dev/full")
+    assert (status, errors) == (WRONG_USAGE, "marque: No space left on device\n")

@@ -1,0 +1,123 @@
+"""The rules of the house, held by reading the code."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import space
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("space", "trainer", "model_card", "scripts", "benchmarks")
+FILES = sorted(
+    [ROOT / "app.py", *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    return {
+        name_of(path)
+        for path in FILES
+        if any(f"{module}.".startswith(f"{package}.") for module in imports(path))
+    }
+
+
+def calls(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """What a file calls, as written, and the keyword arguments."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            keywords = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
+            yield ast.unparse(node.func), keywords
+
+
+def test_rules_are_held_over_the_whole_project():
+    names = {name_of(path) for path in FILES}
+    assert {"app.py", "space/page.py", "trainer/weights.py"} <= names
+
+
+@pytest.mark.parametrize("package", ["trainer", "model_card"])
+def test_serving_needs_neither_trainer_nor_model_card(package):
+    assert not [name for name in importers(package) if name.startswith(("space/", "app.py"))]
+
+
+def test_trainer_and_model_card_meet_only_through_files():
+    assert not [name for name in importers("trainer") if name.startswith("model_card/")]
+    assert not [name for name in importers("model_card") if name.startswith("trainer/")]
+
+
+def test_only_the_page_imports_gradio():
+    assert importers("gradio") == {"space/page.py"}
+
+
+def test_only_the_trainer_imports_accelerate():
+    names = importers("accelerate")
+    assert names
+    assert all(name.startswith("trainer/") for name in names)
+
+
+@pytest.mark.parametrize("module", ["pickle", "dill", "joblib", "cloudpickle", "marshal", "shelve"])
+def test_nothing_imports_a_module_whose_files_can_run_code(module):
+    assert importers(module) == set()
+
+
+def test_only_starting_weights_are_read_by_torch_and_only_as_weights():
+    loads = [
+        (name_of(path), keywords.get("weights_only"))
+        for path in FILES
+        for function, keywords in calls(path)
+        if function == "torch.load"
+    ]
+    assert loads == [("trainer/weights.py", "True")]
+    assert not [path for path in FILES if "torch.load" in imports(path)]  # not by another name
+
+
+def test_no_code_from_the_hub_is_trusted():
+    assert not [
+        (name_of(path), function)
+        for path in FILES
+        for function, keywords in calls(path)
+        if "trust_remote_code" in keywords
+    ]
+
+
+def test_space_exports_what_its_users_need():
+    assert sorted(space.__all__) == [
+        "Car",
+        "CarRecognizer",
+        "CheckpointError",
+        "MakeScore",
+        "PhotoError",
+        "Prediction",
+        "Recognition",
+        "load_photo",
+        "parse_label",
+    ]
+    assert all(hasattr(space, name) for name in space.__all__)
+
+
+def test_importing_space_brings_no_package_that_serving_does_not_need():
+    unwanted = ("datasets", "accelerate", "transformers", "gradio", "scipy.io", "trainer")
+    script = f"import sys, space.cli; print([name for name in {unwanted} if name in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, cwd=ROOT, encoding="utf-8"
+    )
+    assert answer.stdout.strip() == "[]"
