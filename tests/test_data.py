@@ -242,6 +242,43 @@ def test_photos_of_their_own_have_groups_of_their_own(tmp_path):
     assert len(set(groups_of(tmp_path, *(draw_car(seed) for seed in range(20))))) == 20
 
 
+def black_out(picture: Image.Image) -> Image.Image:
+    """The picture with its background painted black, the middle left as it is."""
+    width, height = picture.size
+    box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
+    result = Image.new("RGB", picture.size)
+    result.paste(picture.crop(box), box)
+    return result
+
+
+def test_a_photo_and_its_blacked_out_sibling_are_one_group(tmp_path):
+    original, other = draw_car(1, size=(320, 240)), draw_car(2, size=(320, 240))
+    first, sibling, second = groups_of(tmp_path, original, black_out(original), other)
+    assert first == sibling != second
+
+
+def test_different_cars_on_black_are_not_copies(tmp_path):
+    colours = ("firebrick", "navy", "gold", "black", "white", "seagreen")
+    pictures = [draw_car(seed, colour, (320, 240)) for seed, colour in enumerate(colours)]
+    assert len(set(groups_of(tmp_path, *map(black_out, pictures)))) == len(colours)
+
+
+@pytest.mark.parametrize(
+    ("folder", "most_groups", "contradictions"),
+    [("stanford_cars", 6968 - 21, (21, 25)), ("algerian_used_cars/DATA", 1400, (0, 2))],
+)
+def test_copies_among_the_real_photos(real_data, tmp_path, folder, most_groups, contradictions):
+    """At least 21 photos of Stanford Cars stand under two labels. Most Algerian ones stand twice,
+    and hardly any of one class is taken for one of another."""
+    data = load_data((f"cars={real_data / folder}",), make_cache(tmp_path, 256))
+    labels: dict[str, set[str]] = {}
+    for photo in data.photos:
+        labels.setdefault(photo.group, set()).add(photo.label)
+    assert len(labels) <= most_groups
+    low, high = contradictions
+    assert low <= sum(len(names) > 1 for names in labels.values()) <= high
+
+
 # Splits
 
 

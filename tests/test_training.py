@@ -140,6 +140,8 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Ctrl-C may be ignored where the tests run in the background; it is not for a user.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for line in process.stdout:
         if line.startswith("epoch 1"):
