@@ -52,11 +52,9 @@ def draw_car(seed: int, colour: str = "firebrick", size: tuple[int, int] = (160,
     return picture
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint folder of a tiny untrained network with four classes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
+def save_tiny_checkpoint(folder: Path, seed: int) -> Path:
+    """Writes a tiny untrained network with four classes; the seed gives its weights."""
+    torch.manual_seed(seed)
     save_checkpoint(
         folder,
         timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS)),
@@ -67,6 +65,11 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
         training={"note": "untrained, for tests"},
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", seed=0)
 
 
 @pytest.fixture(scope="session")

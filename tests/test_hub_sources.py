@@ -15,12 +15,12 @@ from unittest import mock
 import pytest
 import timm
 import torch
-from conftest import TINY_DATA_CONFIG, TINY_LABELS, draw_car
+from conftest import draw_car, save_tiny_checkpoint
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from hub import LocalHub
 from safetensors.torch import save
 
-from space.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from space.checkpoints import CheckpointError, open_checkpoint
 from trainer.sources import DataError, read_source
 from trainer.weights import WeightsError, create_model
 
@@ -60,18 +60,7 @@ def reader(hub, tmp_path_factory) -> Iterator[Reader]:
 @pytest.fixture(scope="module")
 def second_checkpoint(tmp_path_factory) -> Path:
     """Like `tiny_checkpoint`, with other weights."""
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("second") / "checkpoint"
-    save_checkpoint(
-        folder,
-        timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS)),
-        architecture="test_efficientnet",
-        model_args={},
-        labels=TINY_LABELS,
-        data_config=TINY_DATA_CONFIG,
-        training={"note": "test"},
-    )
-    return folder
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("second") / "checkpoint", seed=1)
 
 
 def outputs(model: torch.nn.Module) -> list[float]:
