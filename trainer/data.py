@@ -2,15 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.cache import Entry, PhotoCache
+from trainer.cache import PhotoCache
+from trainer.classes import Classes, unite
 from trainer.copies import group_copies
-from trainer.sources import DataError, Problem, label_union, read_sources
-from trainer.splits import SPLITS, TRAIN, Photo, apply_split, make_split
+from trainer.exteriors import look_for_exteriors
+from trainer.sources import Columns, DataError, Problem, Source, read_sources
+from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
 
 # How photos are shrunk, for training and in use alike: squeezed to a square, so that nothing of
 # the car is cropped away; on Stanford Cars that beats cropping.
@@ -32,14 +34,18 @@ class DataSet:
     """All photos of a run.
 
     Attributes:
-        labels: the class names in the order of the network's outputs.
-        photos: every usable photo with its split.
-        problems: every photo that is not usable, and why.
+        sources: the data sets they come from.
+        classes: what the network's outputs mean.
+        photos: every readable photo.
+        problems: every photo that is not readable, and why.
+        rows: where each photo's pixels are in the cache.
     """
 
-    labels: list[str]
+    sources: list[Source]
+    classes: Classes
     photos: list[Photo]
     problems: list[Problem]
+    rows: list[int]
     _readers: list[Callable[[], bytes]]
 
     @property
@@ -49,72 +55,102 @@ class DataSet:
         return {split: counts[split] for split in SPLITS}
 
     @property
+    def left_out(self) -> list[Problem]:
+        """Every photo that takes no part, and why: unreadable ones and excluded ones."""
+        excluded = [Problem(p.source, p.path, p.reason) for p in self.photos if p.reason]
+        return [*self.problems, *excluded]
+
+    @property
     def fingerprint(self) -> str:
         """A hash of every photo's source, path, label and content, whatever machine it is on."""
         lines = sorted(f"{p.source}\t{p.path}\t{p.label}\t{p.key}\n" for p in self.photos)
         return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def cached(self, cache: PhotoCache, split: str) -> tuple[list[int], list[int]]:
-        """Puts the photos of one split into a cache; returns their rows and class indices."""
+        """Puts the photos of one split into a cache; returns their rows and class numbers."""
         chosen = [index for index, photo in enumerate(self.photos) if photo.split == split]
         entries = cache.add([self._readers[index] for index in chosen], f"caching {split} photos")
-        index_of = {label: index for index, label in enumerate(self.labels)}
         for index, entry in zip(chosen, entries, strict=True):
             if entry.row < 0:  # it was readable a moment ago
                 raise DataError(f"{self.photos[index].path} changed while it was read")
-        return (
-            [entry.row for entry in entries],
-            [index_of[self.photos[index].label] for index in chosen],
-        )
+        return [entry.row for entry in entries], [self.photos[index].target for index in chosen]
 
 
-def load_data(
-    specs: tuple[str, ...],
-    cache: PhotoCache,
-    *,
-    split_file: Path | None = None,
-    validation: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
+def read_photos(
+    specs: Sequence[str], cache: PhotoCache, columns: Columns | None = None
 ) -> DataSet:
-    """Reads the sources, decodes every photo once into `cache`, and splits what is usable.
+    """Reads the sources, decodes every photo once into `cache` and finds the copies among them.
 
     Args:
-        specs: `NAME=FOLDER_OR_HUB_ID` each.
+        specs: `NAME=LOCATION` each, see `trainer.sources`.
         cache: where decoded photos go.
-        split_file: a split to use; without one a new one is dealt from the other arguments, see
-            `trainer.splits.make_split`.
+        columns: see `read_sources`.
+
+    Returns:
+        The photos with their groups, not split yet.
 
     Raises:
-        DataError: a source cannot be read, no photo is usable, or the split file does not fit.
+        DataError: a source cannot be read, or no photo is readable.
     """
-    sources = read_sources(specs)
+    sources = read_sources(specs, columns)
+    classes = unite(sources)
     photos: list[Photo] = []
     readers: list[Callable[[], bytes]] = []
-    entries: list[Entry] = []
+    rows: list[int] = []
     problems: list[Problem] = []
     for source in sources:
         source_readers = list(source.readers())
         found = cache.add(source_readers, f"reading {source.name}")
         problems += source.problems
-        for path, label, reader, entry in zip(
-            source.photos["path"], source.photos["label"], source_readers, found, strict=True
+        table = source.photos
+        for path, number, official, reader, entry in zip(
+            table["path"], table["label"], table["official"], source_readers, found, strict=True
         ):
             if entry.error:
                 problems.append(Problem(source.name, path, entry.error))
                 continue
-            name = source.label_names[label]
-            photos.append(Photo(source.name, path, name, entry.key, group=""))
+            label = source.label_names[number]
+            target = classes.targets[source.name, label]
+            photos.append(
+                Photo(source.name, path, label, entry.key, target=target, official=official)
+            )
             readers.append(reader)
-            entries.append(entry)
+            rows.append(entry.row)
     if not photos:
         raise DataError(f"none of the {len(problems)} photos can be read: {problems[0].reason}")
-    photos = group_copies(photos, cache.pixels(), [entry.row for entry in entries])
+    photos = group_copies(photos, cache.pixels(), rows)
+    return DataSet(sources, classes, photos, problems, rows, readers)
+
+
+def load_data(
+    specs: Sequence[str],
+    cache: PhotoCache,
+    *,
+    columns: Columns | None = None,
+    split_file: Path | None = None,
+    scheme: Scheme | None = None,
+    seed: int = 0,
+    exteriors: bool = True,
+) -> DataSet:
+    """Reads photos as `read_photos` does, and splits them.
+
+    Args:
+        split_file: a split to use; without one a new one is dealt from the other arguments, see
+            `trainer.splits.make_split`.
+        exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
+
+    Raises:
+        DataError: as `read_photos`, or the split file does not fit, or nothing is left to train on.
+    """
+    data = read_photos(specs, cache, columns)
     if split_file:
-        photos = apply_split(split_file, photos)
+        photos = apply_split(split_file, data.photos)
     else:
-        photos = make_split(photos, validation, test, seed)
-    data = DataSet(label_union(sources), photos, problems, readers)
+        photos = data.photos
+        if exteriors:
+            photos = look_for_exteriors(photos, cache.pixels(), data.rows).excluding(photos)
+        photos = make_split(photos, scheme or Scheme(), seed)
+    data = replace(data, photos=photos)
     if not data.sizes[TRAIN]:
         raise DataError("the split leaves no photo for training")
     return data

@@ -6,7 +6,8 @@ train and test on the same ones. Photos of one group are the same photo and stay
 
 import csv
 import random
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,10 @@ TRAIN, VALIDATION, TEST, EXCLUDED = "train", "validation", "test", "excluded"
 SPLITS = (TRAIN, VALIDATION, TEST, EXCLUDED)
 _COLUMNS = ("source", "path", "label", "split", "group")
 
+# Where a scheme speaks of training and test alone, this share of the training photos is set apart
+# to choose the epoch, so that the test photos need not.
+_VALIDATION_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -24,53 +29,157 @@ class Photo:
 
     Attributes:
         source, path: which photo; `path` is relative to the source.
-        label: its class.
+        label: its class, as the source calls it.
         key: the hash of its file's bytes.
         group: photos with the same group are the same photo.
-        split: one of `SPLITS`; excluded photos are in a group with contradicting labels.
+        target: the number of its class among all classes of the run.
+        official: the part that the data set's authors put it in, see `Source.photos`.
+        split: one of `SPLITS`.
+        reason: why it is excluded; empty when it is not.
     """
 
     source: str
     path: str
     label: str
     key: str
-    group: str
+    group: str = ""
+    target: int = 0
+    official: str = ""
     split: str = EXCLUDED
+    reason: str = ""
 
 
-def make_split(photos: Sequence[Photo], validation: float, test: float, seed: int) -> list[Photo]:
+@dataclass(frozen=True)
+class Scheme:
+    """How photos are dealt to training, validation and test.
+
+    Attributes:
+        validation, test: shares of each class, 0 to 1.
+        fold, folds: for k-fold cross-validation: the number of the fold that is the test, counted
+            from 1, and how many there are; 0 otherwise.
+        official: the parts of the data set's authors are kept.
+    """
+
+    validation: float = 0.1
+    test: float = 0.1
+    fold: int = 0
+    folds: int = 0
+    official: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Scheme":
+        """Reads "70/15/15" (training, validation, test), "90/10", "official" or "fold:2/5".
+
+        Raises:
+            DataError: none of these.
+        """
+        if text == "official":
+            return cls(_VALIDATION_SHARE, 0.0, official=True)
+        if match := re.fullmatch(r"fold:(\d+)/(\d+)", text):
+            fold, folds = int(match[1]), int(match[2])
+            if 1 <= fold <= folds and folds >= 2:
+                return cls(_VALIDATION_SHARE * (1 - 1 / folds), 1 / folds, fold, folds)
+        elif re.fullmatch(r"\d+(?:/\d+){1,2}", text):
+            shares = [int(number) / 100 for number in text.split("/")]
+            if round(sum(shares) * 100) == 100 and shares[0] > 0:
+                if len(shares) == 2:
+                    return cls(_VALIDATION_SHARE * shares[0], shares[1])
+                return cls(shares[1], shares[2])
+        raise DataError(
+            f"the split {text!r} is none: write training/validation/test in percent (70/15/15), "
+            "training/test (90/10), official, or a fold of cross-validation (fold:2/5)"
+        )
+
+
+def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo]:
     """Deals out the photos: stratified by class, whole groups at a time, the same on any machine.
 
-    Groups whose photos carry different labels are excluded: nobody knows which label is right.
+    A group whose photos carry different labels is excluded: nobody knows which label is right. So
+    is the group of a photo that has a reason to be excluded already.
 
     Args:
         photos: their `split` is ignored.
-        validation, test: the shares of each class, 0 to 1; a class of two groups or more always
-            keeps one for training.
+        scheme: of two shares and in folds, a tenth of what is not tested on is for validation. A
+            class of two groups or more always keeps one for training.
         seed: another seed deals otherwise.
+
+    Raises:
+        DataError: the official parts are asked for, but no photo is in the official test.
     """
     groups: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         groups[photo.group].append(photo)
-    classes: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[str, str] = {}
+    classes: dict[int, list[str]] = defaultdict(list)
     for group, members in groups.items():
-        if len({photo.label for photo in members}) == 1:
-            classes[members[0].label].append(group)
-    split_of_group = {}
-    for label, names in sorted(classes.items()):
-        names = sorted(names)
-        random.Random(f"{seed}/{label}").shuffle(names)
-        n_test = min(round(len(names) * test), len(names) - 1)
-        n_validation = min(round(len(names) * validation), len(names) - 1 - n_test)
-        for position, group in enumerate(names):
-            split_of_group[group] = (
-                TEST
-                if position < n_test
-                else VALIDATION
-                if position < n_test + n_validation
-                else TRAIN
-            )
-    return [replace(photo, split=split_of_group.get(photo.group, EXCLUDED)) for photo in photos]
+        reason = _reason_to_exclude(members)
+        if reason:
+            reasons[group] = reason
+        else:
+            classes[members[0].target].append(group)
+    split_of_group: dict[str, str] = {}
+    for names in classes.values():
+        label = groups[min(names)][0].label
+        split_of_group |= _deal(label, sorted(names), groups, scheme, seed)
+    result = []
+    for photo in photos:
+        split = split_of_group.get(photo.group, EXCLUDED)
+        reason = photo.reason or reasons.get(photo.group, "")
+        if scheme.official and split == TEST and photo.official != TEST:
+            split, reason = EXCLUDED, "a copy of a photo of the official test"
+        result.append(replace(photo, split=split, reason=reason))
+    if scheme.official and not any(photo.split == TEST for photo in result):
+        parts = dict(Counter(photo.official or "no part" for photo in photos))
+        raise DataError(
+            f"the official split needs photos of the official test; there are {parts}. "
+            "Deal another one, such as 80/10/10"
+        )
+    return result
+
+
+def _reason_to_exclude(members: Sequence[Photo]) -> str:
+    for photo in members:
+        if photo.reason:
+            return photo.reason
+    if len({photo.target for photo in members}) > 1:
+        labels = sorted({photo.label for photo in members})
+        return f"the same photo stands under {len(labels)} labels: {'; '.join(labels)}"
+    return ""
+
+
+def _deal(
+    label: str, names: list[str], groups: dict[str, list[Photo]], scheme: Scheme, seed: int
+) -> dict[str, str]:
+    """Where each group of one class goes."""
+    dealt: dict[str, str] = {}
+    if scheme.official:
+        for name in names:
+            parts = {photo.official for photo in groups[name]}
+            for part in (TEST, VALIDATION):
+                if part in parts:
+                    dealt.setdefault(name, part)
+        names = [name for name in names if name not in dealt]
+        if VALIDATION in dealt.values():
+            return dealt | dict.fromkeys(names, TRAIN)
+    random.Random(f"{seed}/{label}").shuffle(names)
+    if scheme.folds:
+        tested = names[scheme.fold - 1 :: scheme.folds]
+        names = [name for name in names if name not in tested]
+        if not names:  # a class of one group is trained on in every fold
+            names, tested = tested, []
+        dealt = dict.fromkeys(tested, TEST)
+    n_test = 0 if scheme.folds else min(round(len(names) * scheme.test), len(names) - 1)
+    share = scheme.validation / (1 - scheme.test) if scheme.folds else scheme.validation
+    n_validation = max(0, min(round(len(names) * share), len(names) - 1 - n_test))
+    for position, name in enumerate(names):
+        dealt[name] = (
+            TEST
+            if position < n_test
+            else VALIDATION
+            if position < n_test + n_validation
+            else TRAIN
+        )
+    return dealt
 
 
 def write_split(path: Path, photos: Iterable[Photo]) -> None:
@@ -103,13 +212,28 @@ def read_split(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     return rows
 
 
+def _check_groups(path: Path, rows: Iterable[dict[str, str]]) -> None:
+    """Refuses a split whose groups straddle it: its test would be trained on."""
+    split_of_group: dict[str, str] = {}
+    for row in rows:
+        if row["split"] != EXCLUDED:
+            split = split_of_group.setdefault(row["group"], row["split"])
+            if split != row["split"]:
+                raise DataError(
+                    f"{path}: photos of the group {row['group']} are the same photo, but stand in "
+                    f"{split} and {row['split']}, {row['path']} of {row['source']} among them"
+                )
+
+
 def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
     """Gives the photos at hand the places that a split file names for them.
 
     Raises:
-        DataError: not a split file, or a photo at hand is missing from it or labelled otherwise.
+        DataError: not a split file, one that parts photos of one group, or a photo at hand is
+            missing from it or labelled otherwise.
     """
     named = read_split(path)
+    _check_groups(path, named.values())
     result = []
     for photo in photos:
         row = named.get((photo.source, photo.path))
@@ -118,5 +242,6 @@ def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
             raise DataError(f"{where} is not in it; split anew, or remove the photo")
         if row["label"] != photo.label:
             raise DataError(f"{where} is {row['label']!r} there and {photo.label!r} here")
-        result.append(replace(photo, split=row["split"], group=row["group"]))
+        reason = "excluded by the split file" if row["split"] == EXCLUDED else ""
+        result.append(replace(photo, split=row["split"], group=row["group"], reason=reason))
     return result

@@ -1,0 +1,60 @@
+"""One class list for several data sets: what they call differently but mean alike is one class."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from space.labels import Car
+from trainer.names import normal
+from trainer.sources import Source
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a training run.
+
+    Attributes:
+        labels: their names in the order of the network's outputs, as the first data set that has
+            the class writes it.
+        cars: the make, model and year of each.
+        targets: (source, label there) to the number of the class.
+    """
+
+    labels: tuple[str, ...]
+    cars: tuple[Car, ...]
+    targets: dict[tuple[str, str], int]
+
+
+def unite(sources: Iterable[Source]) -> Classes:
+    """Puts the classes of all sources together by make, model and year."""
+    labels: list[str] = []
+    cars: list[Car] = []
+    number_of: dict[tuple[str, str, int | None], int] = {}
+    targets = {}
+    for source in sources:
+        for label, car in zip(source.label_names, source.cars, strict=True):
+            number = number_of.setdefault(_identity(car), len(labels))
+            if number == len(labels):
+                # The same name for another car, as "Polo" may be, needs the source to tell them.
+                labels.append(f"{label} ({source.name})" if label in labels else label)
+                cars.append(car)
+            targets[source.name, label] = number
+    return Classes(tuple(labels), tuple(cars), targets)
+
+
+def match(source: Source, labels: Sequence[str], cars: Sequence[Car]) -> dict[str, str]:
+    """Which of a checkpoint's labels means the same car, for each label of a source that has one.
+
+    Args:
+        labels, cars: the checkpoint's, in the same order.
+    """
+    by_car = {_identity(car): label for label, car in zip(labels, cars, strict=True)}
+    found = {}
+    for label, car in zip(source.label_names, source.cars, strict=True):
+        same = label if label in labels else by_car.get(_identity(car))
+        if same:
+            found[label] = same
+    return found
+
+
+def _identity(car: Car) -> tuple[str, str, int | None]:
+    return normal(car.make), normal(car.model), car.year

@@ -1,0 +1,145 @@
+"""What every data set is read into, whatever its layout."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from space.labels import Car
+from space.photos import PHOTO_SUFFIXES
+
+
+# What the parts of published data sets are called, and which official part they are.
+OFFICIAL = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class DataError(ValueError):
+    """A data set cannot be read; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a Hub data set hold the picture and its class."""
+
+    image: str = "image"
+    label: str = "label"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A photo that cannot be used, and why."""
+
+    source: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        name: how splits and reports call it.
+        photos: columns `path` (relative to the source, the photo's name everywhere), `image`
+            (undecoded: {"bytes", "path"}), `label` (a `ClassLabel` of the data set's own names)
+            and `official` (the part its authors put the photo in: "train", "validation", "test",
+            or "" where they made no parts).
+        cars: for each label, the make, model and year that it means.
+        problems: photos that the data set names but does not have, or that name no class.
+    """
+
+    name: str
+    photos: Dataset
+    cars: tuple[Car, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def label_names(self) -> list[str]:
+        return self.photos.features["label"].names
+
+    def readers(self) -> Iterable[Callable[[], bytes]]:
+        """For each photo, in order, a function that reads its file's bytes."""
+        for image in self.photos["image"]:
+            yield _reader(image)
+
+
+def _reader(image: dict) -> Callable[[], bytes]:
+    if image["bytes"] is not None:
+        return lambda: image["bytes"]
+    return lambda: Path(image["path"]).read_bytes()
+
+
+def content_key(content: bytes) -> str:
+    """What identifies a photo's file: the SHA-256 of its bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def features(label_names: list[str]) -> Features:
+    """The columns of `Source.photos`."""
+    return Features(
+        path=Value("string"),
+        image=Image(decode=False),
+        label=ClassLabel(names=label_names),
+        official=Value("string"),
+    )
+
+
+@dataclass(frozen=True)
+class File:
+    """A photo on disk: its path relative to the source's folder, its label, its official part."""
+
+    path: str
+    label: str
+    official: str = ""
+
+
+def from_files(
+    name: str,
+    folder: Path,
+    files: Iterable[File],
+    cars: dict[str, Car],
+    problems: Iterable[Problem] = (),
+) -> Source:
+    """A source of files below a folder; files that are missing become problems.
+
+    Args:
+        cars: every label, in order, and the car that it means.
+    """
+    present, missing = [], []
+    for file in files:
+        if (folder / file.path).is_file():
+            present.append(file)
+        else:
+            missing.append(Problem(name, file.path, "the file is missing"))
+    index = {label: number for number, label in enumerate(cars)}
+    photos = Dataset.from_dict(
+        {
+            "path": [file.path for file in present],
+            "image": [{"bytes": None, "path": str(folder / file.path)} for file in present],
+            "label": [index[file.label] for file in present],
+            "official": [file.official for file in present],
+        },
+        features=features(list(cars)),
+    )
+    return Source(name, photos, tuple(cars.values()), (*problems, *missing))
+
+
+def photos_below(folder: Path) -> list[str]:
+    """Every photo at any depth, as a path relative to the folder, in the same order anywhere."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES
+        and not path.name.startswith(".")  # macOS leaves "._photo.jpg" beside photo.jpg
+        and path.is_file()
+    )

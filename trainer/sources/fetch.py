@@ -1,0 +1,56 @@
+"""Brings a data set to this disk when it is not a folder yet: a zip, or a data set of Kaggle."""
+
+import zipfile
+from pathlib import Path
+
+from trainer.sources.base import DataError
+
+_KAGGLE = "kaggle:"
+_KAGGLE_STEPS = (
+    "Kaggle wants to know who downloads: make an account at kaggle.com, open Settings, API, "
+    "Create New Token, and put the kaggle.json that it gives you into ~/.kaggle/. Or download the "
+    "zip by hand and give its path instead"
+)
+
+
+def fetch(spec: str, location: str) -> str:
+    """The folder that a zip or `kaggle:OWNER/DATASET` becomes; anything else as it stands.
+
+    Raises:
+        DataError: a damaged zip, or Kaggle does not hand the data set out.
+    """
+    if location.startswith(_KAGGLE):
+        return str(_from_kaggle(spec, location.removeprefix(_KAGGLE)))
+    if Path(location).suffix.lower() == ".zip":
+        return str(_unpack(spec, Path(location)))
+    return location
+
+
+def _unpack(spec: str, archive: Path) -> Path:
+    """Unpacks a zip beside itself, once."""
+    folder = archive.with_name(archive.name + ".unpacked")
+    if folder.is_dir():
+        return folder
+    unfinished = archive.with_name(archive.name + ".unpacking")
+    try:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(unfinished)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"--data {spec}: {archive} cannot be unpacked: {error}") from error
+    unfinished.rename(folder)
+    return folder
+
+
+def _from_kaggle(spec: str, dataset: str) -> Path:
+    try:
+        import kagglehub
+    except ImportError:
+        raise DataError(
+            f"--data {spec} needs kagglehub: `pip install kagglehub`. {_KAGGLE_STEPS}"
+        ) from None
+    try:
+        return Path(kagglehub.dataset_download(dataset))
+    except Exception as error:  # kagglehub raises its own, requests' and the system's errors
+        raise DataError(
+            f"--data {spec} could not be downloaded from Kaggle ({error}). {_KAGGLE_STEPS}"
+        ) from error
