@@ -32,6 +32,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from space.labels import Car, parse_label
 from space.transforms import DATA_KEYS
 
 BUNDLED = Path(__file__).parent / "checkpoint"
@@ -60,6 +61,7 @@ class Checkpoint:
     Attributes:
         model: the network in evaluation mode, float32, weights loaded.
         labels: one name for each output of the network.
+        cars: the make, model and year that each label means.
         data_config: timm's preprocessing keys: input_size (3, height, width), interpolation,
             crop_pct, crop_mode, mean, std.
         folder: where it lies on this disk.
@@ -70,6 +72,7 @@ class Checkpoint:
 
     model: torch.nn.Module
     labels: tuple[str, ...]
+    cars: tuple[Car, ...]
     data_config: dict[str, Any]
     folder: Path
     source: str
@@ -83,6 +86,7 @@ def save_checkpoint(
     architecture: str,
     model_args: Mapping[str, Any],
     labels: Sequence[str],
+    cars: Sequence[Car] | None = None,
     data_config: Mapping[str, Any],
     training: Mapping[str, Any],
     dtype: torch.dtype = torch.float16,
@@ -95,6 +99,7 @@ def save_checkpoint(
         architecture: timm's name of the network.
         model_args: further arguments for `timm.create_model`, without `num_classes`.
         labels: names in the order of the outputs.
+        cars: what each label means; by default what `parse_label` reads in it.
         data_config: see `Checkpoint.data_config`.
         training: what to keep in training.json.
         dtype: of the floating-point weights in the file.
@@ -117,6 +122,10 @@ def save_checkpoint(
         "num_classes": len(labels),
         "num_features": getattr(model, "num_features", None),
         "label_names": list(labels),
+        "cars": [
+            [car.make, car.model, car.year]
+            for car in (cars or [parse_label(label) for label in labels])
+        ],
         "model_args": dict(model_args),
         # Tells transformers to compute in float32 although the file is smaller than that.
         "dtype": "float32",
@@ -165,6 +174,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
     return Checkpoint(
         model=model.eval(),
         labels=labels,
+        cars=_read_cars(folder, config, labels),
         data_config=data_config,
         folder=folder,
         source="bundled" if source is None else str(source),
@@ -281,6 +291,24 @@ def _read_labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             f"but {len(labels)} labels are listed"
         )
     return labels
+
+
+def _read_cars(folder: Path, config: dict[str, Any], labels: Sequence[str]) -> tuple[Car, ...]:
+    """What the labels mean; a checkpoint of another maker does not say, and its labels must do."""
+    if "cars" not in config:
+        return tuple(parse_label(label) for label in labels)
+    try:
+        cars = tuple(Car(str(make), str(model), year) for make, model, year in config["cars"])
+    except (TypeError, ValueError):
+        cars = ()
+    if len(cars) != len(labels) or not all(
+        car.make and (car.year is None or type(car.year) is int) for car in cars
+    ):
+        raise CheckpointError(
+            f"{folder / CONFIG}: cars must list make, model and year (a number or null) of each of "
+            f"the {len(labels)} labels"
+        )
+    return cars
 
 
 def _read_data_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from space.checkpoints import Checkpoint, open_checkpoint
 from space.explain import Explainer
-from space.labels import Car, parse_label
+from space.labels import Car
 from space.photos import PhotoError, PhotoSource, load_photo
 from space.transforms import normalize, to_pixels
 
@@ -64,6 +64,7 @@ class CarRecognizer:
 
     Attributes:
         labels: the classes it knows, in the order of the network's outputs.
+        cars: the make, model and year that each of them means.
         source, revision: which checkpoint answers; see `space.checkpoints.Checkpoint`.
     """
 
@@ -76,10 +77,10 @@ class CarRecognizer:
         self.model = checkpoint.model.to(device).to(memory_format=torch.channels_last)
         self._device = torch.device(device)
         self._to_pixels = to_pixels(checkpoint.data_config)
-        self._cars: tuple[Car, ...] = tuple(parse_label(label) for label in self.labels)
-        self._makes = tuple(sorted({car.make for car in self._cars}))
+        self.cars: tuple[Car, ...] = checkpoint.cars
+        self._makes = tuple(sorted({car.make for car in self.cars}))
         index = {make: position for position, make in enumerate(self._makes)}
-        self._make_of_class = torch.tensor([index[car.make] for car in self._cars])
+        self._make_of_class = torch.tensor([index[car.make] for car in self.cars])
         self._explainer = Explainer(self.model, checkpoint.data_config)
 
     @classmethod
@@ -183,7 +184,7 @@ class CarRecognizer:
                 predictions=tuple(
                     Prediction(self.labels[i], car.make, car.model, car.year, confidence)
                     for i, confidence in _best(row, top_k)
-                    for car in (self._cars[i],)
+                    for car in (self.cars[i],)
                 ),
                 makes=tuple(
                     MakeScore(self._makes[i], confidence)

@@ -6,6 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from trainer.sources import Columns, DataError
+from trainer.splits import Scheme
 from trainer.weights import AUTO, RANDOM
 
 
@@ -22,8 +24,8 @@ class TrainConfig:
     """All settings of a run; contradictions are refused at construction."""
 
     data: tuple[str, ...] = _option(
-        "a data set, NAME=FOLDER_OR_HUB_ID, or NAME alone for the folder of that name in "
-        "MARQUE_DATA; may be given several times"
+        "a data set, NAME=LOCATION, or NAME alone for the folder of that name in MARQUE_DATA; a "
+        "folder, zip, CSV of addresses, Hub id or kaggle:OWNER/DATASET; may be given several times"
     )
     out: Path = _option("the run's folder; its checkpoint/ is what gets published")
     model: str = _option("any timm network", default="tf_efficientnet_lite0")
@@ -35,12 +37,20 @@ class TrainConfig:
     )
     resume: bool = _option("go on with the run in --out where it stopped", default=False)
 
+    image_column: str = _option("the column of pictures in a Hub data set", default="image")
+    label_column: str = _option("the column of classes in a Hub data set", default="label")
     split_file: Path | None = _option(
         "use this split instead of dealing a new one (CSV source,path,label,split,group)",
         default=None,
     )
-    validation: float = _option("share of each class that chooses the epoch", default=0.1)
-    test: float = _option("share of each class that training never sees", default=0.1)
+    split: str = _option(
+        "how photos are dealt without --split-file: training/validation/test in percent "
+        "(70/15/15), training/test (90/10), official, or a fold (fold:2/5)",
+        default="80/10/10",
+    )
+    keep_non_exteriors: bool = _option(
+        "train on photos that show no car from outside too", default=False
+    )
     seed: int = _option("for the split, the order of photos and the augmentation", default=0)
 
     epochs: int = _option("times through the training photos", default=16)
@@ -84,14 +94,11 @@ class TrainConfig:
             "start_size",
             f"it must be 0 or between 32 and --train-size ({self.train_size})",
         )
-        for name in ("validation", "test"):
-            check(0 <= getattr(self, name) < 1, name, "it must be at least 0 and below 1")
-        check(self.validation > 0, "validation", "the epoch is chosen on validation photos")
-        check(
-            self.validation + self.test < 1,
-            "test",
-            f"with --validation {self.validation} nothing is left for training",
-        )
+        try:
+            scheme = self.scheme
+        except DataError as error:
+            raise ConfigError(f"--split: {error}") from None
+        check(scheme.validation > 0, "split", "the epoch is chosen on validation photos")
         for name in ("warmup", "label_smoothing", "dropout", "ema"):
             check(0 <= getattr(self, name) < 1, name, "it must be at least 0 and below 1")
         for name in ("lr", "head_lr_factor"):
@@ -99,6 +106,16 @@ class TrainConfig:
         for name in ("weight_decay", "clip"):
             check(getattr(self, name) >= 0, name, "it must not be negative")
         check(self.precision in ("fp32", "bf16", "fp16"), "precision", "it is fp32, bf16 or fp16")
+
+    @property
+    def scheme(self) -> Scheme:
+        """How photos are dealt without a split file."""
+        return Scheme.parse(self.split)
+
+    @property
+    def columns(self) -> Columns:
+        """Where a Hub data set keeps pictures and classes."""
+        return Columns(self.image_column, self.label_column)
 
     def as_json(self) -> dict[str, Any]:
         """The settings that make the run what it is: not where it lies, nor whether it resumes."""

@@ -15,13 +15,11 @@ of the photos' number and memory only with the number itself: 3.4 kB a photo.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-from trainer.splits import Photo
 
 MAX_DISTANCE = 28  # bits of 256 in which copies may differ
 MIN_CORRELATION = 0.9  # of the small pictures of copies
@@ -73,8 +71,8 @@ class Descriptors:
         return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def near_copies(descriptors: Descriptors) -> Iterator[tuple[int, int]]:
-    """Pairs (i < j) of photos with like hashes and like small pictures."""
+def near_copies(descriptors: Descriptors) -> Iterator[tuple[int, int, float]]:
+    """Pairs (i < j) of photos with like hashes and like small pictures, and their correlation."""
     hashes = descriptors.hashes
     agreement = hashes.shape[1] - 2 * MAX_DISTANCE
     for start in range(0, len(hashes), _BLOCK):
@@ -82,10 +80,11 @@ def near_copies(descriptors: Descriptors) -> Iterator[tuple[int, int]]:
         for other in range(start, len(hashes), _BLOCK):
             close = rows @ hashes[other : other + _BLOCK].float().T >= agreement
             for first, second in close.nonzero().tolist():
-                if start + first < other + second and (
-                    _correlation(descriptors, start + first, other + second) >= MIN_CORRELATION
-                ):
-                    yield start + first, other + second
+                if start + first >= other + second:
+                    continue
+                correlation = _correlation(descriptors, start + first, other + second)
+                if correlation >= MIN_CORRELATION:
+                    yield start + first, other + second, correlation
 
 
 def _correlation(descriptors: Descriptors, first: int, second: int) -> float:
@@ -97,8 +96,11 @@ def _correlation(descriptors: Descriptors, first: int, second: int) -> float:
     return float(torch.corrcoef(pair)[0, 1].nan_to_num(1.0))
 
 
-def blacked_out_siblings(descriptors: Descriptors) -> Iterator[tuple[int, int]]:
-    """Pairs (sibling, original): the second shows, where the first is not black, the same."""
+def blacked_out_siblings(descriptors: Descriptors) -> Iterator[tuple[int, int, float]]:
+    """Pairs (sibling, original): the second shows, where the first is not black, the same.
+
+    With them comes the root mean square of their difference, in grey levels.
+    """
     candidates = (
         (descriptors.black > _MIN_BLACK) & (descriptors.seen.sum(dim=1) >= _MIN_SEEN)
     ).nonzero()[:, 0]
@@ -119,34 +121,70 @@ def blacked_out_siblings(descriptors: Descriptors) -> Iterator[tuple[int, int]]:
                 < descriptors.black[chosen][:, None]
             )
             for first, second in (same & fuller).nonzero().tolist():
-                yield int(chosen[first]), other + second
+                difference = (squares[first, second].clamp(min=0) / count[first]).sqrt()
+                yield int(chosen[first]), other + second, float(difference)
 
 
-def group_copies(photos: Sequence[Photo], pixels: np.ndarray, rows: Sequence[int]) -> list[Photo]:
-    """Names each photo's group after the smallest content key among its copies and siblings.
+@dataclass(frozen=True)
+class Copies:
+    """Which photos are the same photo, and by what.
+
+    Attributes:
+        groups: a name for each photo; copies and siblings share it. It is the start of the
+            smallest content key among them.
+        near: for each photo that has a near copy in another file, (photo, copy, correlation) with
+            the copy most like it.
+        siblings: for each blacked-out photo whose original was found, (photo, original, difference
+            in grey levels) with the original most like it.
+        hashes: the difference hash of each photo, in hexadecimal.
+    """
+
+    groups: list[str]
+    near: list[tuple[int, int, float]]
+    siblings: list[tuple[int, int, float]]
+    hashes: list[str]
+
+
+def find_copies(keys: Sequence[str], pixels: np.ndarray, rows: Sequence[int]) -> Copies:
+    """Finds the copies and siblings among photos.
 
     Args:
-        photos: any groups they have are replaced.
+        keys: the content key of each photo; photos with the same key are the same file.
         pixels: uint8, shape (rows, 3, height, width).
         rows: where each photo's pixels are.
     """
-    descriptors = Descriptors.of(pixels, rows)
-    parent = list(range(len(photos)))
+    # Identical files are one photo from the start: a thousand of them are not half a million pairs.
+    firsts: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        firsts.setdefault(key, index)
+    chosen = list(firsts.values())
+    place = {key: position for position, key in enumerate(firsts)}
+    descriptors = Descriptors.of(pixels, [rows[index] for index in chosen])
+    parent = list(range(len(chosen)))
 
     def root(index: int) -> int:
         while parent[index] != index:
             parent[index] = index = parent[parent[index]]
         return index
 
-    for pairs in (near_copies(descriptors), blacked_out_siblings(descriptors)):
-        for first, second in pairs:
-            parent[root(first)] = root(second)
-    members: dict[int, list[int]] = {}
-    for index in range(len(photos)):
-        members.setdefault(root(index), []).append(index)
-    result = list(photos)
-    for group in members.values():
-        name = min(photos[index].key for index in group)[:16]
-        for index in group:
-            result[index] = replace(photos[index], group=name)
-    return result
+    near: dict[int, tuple[int, float]] = {}
+    for first, second, correlation in near_copies(descriptors):
+        parent[root(first)] = root(second)
+        for one, other in ((first, second), (second, first)):
+            if one not in near or correlation > near[one][1]:
+                near[one] = other, correlation
+    siblings: dict[int, tuple[int, float]] = {}
+    for first, second, difference in blacked_out_siblings(descriptors):
+        parent[root(first)] = root(second)
+        if first not in siblings or difference < siblings[first][1]:
+            siblings[first] = second, difference
+    names: dict[int, str] = {}
+    for index, key in zip(range(len(chosen)), firsts, strict=True):
+        names[root(index)] = min(names.get(root(index), key), key)
+    bits = np.packbits(descriptors.hashes.numpy() > 0, axis=1)
+    return Copies(
+        [names[root(place[key])][:16] for key in keys],
+        [(chosen[one], chosen[other], value) for one, (other, value) in sorted(near.items())],
+        [(chosen[one], chosen[other], value) for one, (other, value) in sorted(siblings.items())],
+        [bits[place[key]].tobytes().hex() for key in keys],
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.cache import PhotoCache
 from trainer.classes import Classes, unite
-from trainer.copies import group_copies
+from trainer.copies import Copies, find_copies
 from trainer.exteriors import look_for_exteriors
 from trainer.sources import Columns, DataError, Problem, Source, read_sources
 from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
@@ -38,6 +38,7 @@ class DataSet:
         classes: what the network's outputs mean.
         photos: every readable photo.
         problems: every photo that is not readable, and why.
+        copies: which of the photos are the same photo.
         rows: where each photo's pixels are in the cache.
     """
 
@@ -45,6 +46,7 @@ class DataSet:
     classes: Classes
     photos: list[Photo]
     problems: list[Problem]
+    copies: Copies
     rows: list[int]
     _readers: list[Callable[[], bytes]]
 
@@ -76,9 +78,7 @@ class DataSet:
         return [entry.row for entry in entries], [self.photos[index].target for index in chosen]
 
 
-def read_photos(
-    specs: Sequence[str], cache: PhotoCache, columns: Columns | None = None
-) -> DataSet:
+def read_photos(specs: Sequence[str], cache: PhotoCache, columns: Columns | None = None) -> DataSet:
     """Reads the sources, decodes every photo once into `cache` and finds the copies among them.
 
     Args:
@@ -118,8 +118,11 @@ def read_photos(
             rows.append(entry.row)
     if not photos:
         raise DataError(f"none of the {len(problems)} photos can be read: {problems[0].reason}")
-    photos = group_copies(photos, cache.pixels(), rows)
-    return DataSet(sources, classes, photos, problems, rows, readers)
+    copies = find_copies([photo.key for photo in photos], cache.pixels(), rows)
+    photos = [
+        replace(photo, group=group) for photo, group in zip(photos, copies.groups, strict=True)
+    ]
+    return DataSet(sources, classes, photos, problems, copies, rows, readers)
 
 
 def load_data(

@@ -19,10 +19,12 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from space.checkpoints import CheckpointError, file_hash, write_json
-from space.labels import parse_label
-from space.recognizer import CarRecognizer
+from space.labels import Car
+from space.recognizer import CarRecognizer, Recognition
+from trainer.classes import match
+from trainer.options import add_data_options, columns_of
 from trainer.provenance import git_revision
-from trainer.sources import DataError, read_sources
+from trainer.sources import Columns, DataError, read_sources
 from trainer.splits import SPLITS, TEST, read_split
 
 METRICS = "metrics.json"
@@ -46,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a checkpoint folder")
-    parser.add_argument("--data", action="append", required=True, metavar="NAME=SOURCE",
-                        help="as for training; may be given several times")  # fmt: skip
+    add_data_options(parser)
     parser.add_argument("--split-file", type=Path, required=True, metavar="FILE",
                         help="the run's split.csv, or one of trainer/splits/")  # fmt: skip
     parser.add_argument("--split", choices=SPLITS, default=TEST, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
-        metrics = evaluate(recognizer, options.data, options.split_file, options.split)
+        columns = columns_of(options)
+        metrics = evaluate(recognizer, options.data, options.split_file, options.split, columns)
     except (CheckpointError, DataError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
@@ -69,54 +71,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(
-    recognizer: CarRecognizer, specs: Sequence[str], split_file: Path, split: str
+    recognizer: CarRecognizer,
+    specs: Sequence[str],
+    split_file: Path,
+    split: str,
+    columns: Columns | None = None,
 ) -> dict[str, Any]:
     """Measures one split of the data sets.
 
     Returns:
         What metrics.json holds, without the command: the shares of photos whose class is the
         first answer (`top1`) or among the first five (`top5`), and whose make is the most likely
-        one (`make`), with the split they were measured on.
+        one (`make`), with the split they were measured on; with several data sets the same for
+        each of them under `sources`.
 
     Raises:
         DataError: no photo of the split is there, one cannot be read, or its class is unknown.
     """
-    photos = _photos_of(specs, split_file, split)
-    unknown = sorted({label for _, label, _ in photos} - set(recognizer.labels))
-    if unknown:
-        raise DataError(f"the checkpoint does not know {len(unknown)} classes: {unknown[:3]}")
-    answers = recognizer.stream((read() for _, _, read in photos), top_k=5)
-    top1 = top5 = make = 0
+    photos = _photos_of(recognizer, specs, split_file, split, columns)
+    answers = recognizer.stream((photo.read() for photo in photos), top_k=5)
     progress = tqdm(zip(photos, answers, strict=True), total=len(photos), unit="photo")
-    for (path, label, _), answer in progress:
+    marks: dict[str, list[tuple[bool, bool, bool]]] = {}
+    for photo, answer in progress:
         if answer.error:
-            raise DataError(f"{path}: {answer.error}")
-        names = [prediction.label for prediction in answer.predictions]
-        top1 += names[0] == label
-        top5 += label in names
-        make += answer.makes[0].make == parse_label(label).make
-    count = len(photos)
-    return {
-        "split": {"name": split, "file_sha256": file_hash(split_file), "photos": count},
+            raise DataError(f"{photo.path}: {answer.error}")
+        marks.setdefault(photo.source, []).append(_mark(photo, answer))
+    metrics: dict[str, Any] = {
+        "split": {"name": split, "file_sha256": file_hash(split_file), "photos": len(photos)},
         "weights": recognizer.revision,
         "git_revision": git_revision(),
-        "top1": asdict(Share.of(top1, count)),
-        "top5": asdict(Share.of(top5, count)),
-        "make": asdict(Share.of(make, count)),
+        **_shares([mark for rows in marks.values() for mark in rows]),
+    }
+    if len(marks) > 1:
+        metrics["sources"] = {
+            name: {"photos": len(rows), **_shares(rows)} for name, rows in marks.items()
+        }
+    return metrics
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A photo to be judged by: its class is written as the checkpoint writes it."""
+
+    source: str
+    path: str
+    label: str
+    car: Car
+    read: Callable[[], bytes]
+
+
+def _mark(photo: _Photo, answer: Recognition) -> tuple[bool, bool, bool]:
+    """Whether the class comes first, is among the first five, and whether the make is right."""
+    names = [prediction.label for prediction in answer.predictions]
+    return names[0] == photo.label, photo.label in names, answer.makes[0].make == photo.car.make
+
+
+def _shares(marks: Sequence[tuple[bool, bool, bool]]) -> dict[str, Any]:
+    return {
+        name: asdict(Share.of(sum(column), len(marks)))
+        for name, column in zip(("top1", "top5", "make"), zip(*marks, strict=True), strict=True)
     }
 
 
 def _photos_of(
-    specs: Sequence[str], split_file: Path, split: str
-) -> list[tuple[str, str, Callable[[], bytes]]]:
-    """(path, label, reader of its bytes) of every photo that the file puts into the split."""
+    recognizer: CarRecognizer,
+    specs: Sequence[str],
+    split_file: Path,
+    split: str,
+    columns: Columns | None,
+) -> list[_Photo]:
+    """Every photo that the file puts into the split."""
     rows = read_split(split_file)
-    photos = [
-        (path, rows[source.name, path]["label"], reader)
-        for source in read_sources(specs)
-        for path, reader in zip(source.photos["path"], source.readers(), strict=True)
-        if rows.get((source.name, path), {}).get("split") == split
-    ]
+    car_of = dict(zip(recognizer.labels, recognizer.cars, strict=True))
+    photos, unknown = [], set()
+    for source in read_sources(specs, columns):
+        known = match(source, recognizer.labels, recognizer.cars)
+        for path, reader in zip(source.photos["path"], source.readers(), strict=True):
+            row = rows.get((source.name, path), {})
+            if row.get("split") != split:
+                continue
+            label = known.get(row["label"])
+            if label is None:
+                unknown.add(row["label"])
+            else:
+                photos.append(_Photo(source.name, path, label, car_of[label], reader))
+    if unknown:
+        raise DataError(
+            f"the checkpoint does not know {len(unknown)} classes: {sorted(unknown)[:3]}"
+        )
     wanted = sum(row["split"] == split for row in rows.values())
     if len(photos) < wanted or not photos:
         raise DataError(

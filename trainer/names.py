@@ -98,7 +98,7 @@ def car_of(label: str) -> Car:
 
 def car_label(car: Car) -> str:
     """A car's name written "Make Model Year"."""
-    return " ".join(filter(None, (car.make, car.model, car.year and str(car.year))))
+    return " ".join(filter(None, (car.make, car.model, str(car.year or ""))))
 
 
 def parse_file_name(stem: str) -> Car | None:

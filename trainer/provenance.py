@@ -43,7 +43,7 @@ def describe_run(
             "fingerprint": data.fingerprint,
             "photos": len(data.photos),
             "unusable": len(data.problems),
-            "classes": len(data.labels),
+            "classes": len(data.classes.labels),
         },
         "split": {"sha256": split_hash, **data.sizes},
         "starting_weights": weights,

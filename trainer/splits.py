@@ -173,11 +173,7 @@ def _deal(
     n_validation = max(0, min(round(len(names) * share), len(names) - 1 - n_test))
     for position, name in enumerate(names):
         dealt[name] = (
-            TEST
-            if position < n_test
-            else VALIDATION
-            if position < n_test + n_validation
-            else TRAIN
+            TEST if position < n_test else VALIDATION if position < n_test + n_validation else TRAIN
         )
     return dealt
 

@@ -5,7 +5,7 @@ A run's folder holds
     checkpoint/         what gets published: the best epoch on the validation photos
     resume.safetensors  what --resume goes on from; never published
     split.csv           which photo was trained on, validated on, tested on
-    problems.csv        photos that could not be used, and why
+    left_out.csv        photos that take no part, and why
     log.csv curves.png  every epoch
 """
 
@@ -28,6 +28,7 @@ from accelerate.utils import set_seed
 
 from space.checkpoints import CheckpointError, file_hash, save_checkpoint
 from trainer.cache import CachedPhotos, PhotoCache
+from trainer.classes import Classes
 from trainer.config import TrainConfig, parse_config
 from trainer.curves import write_log
 from trainer.data import DataSet, geometry, load_data
@@ -40,7 +41,7 @@ from trainer.weights import WeightsError, create_model
 CHECKPOINT = "checkpoint"
 RESUME = "resume.safetensors"
 SPLIT = "split.csv"
-PROBLEMS = "problems.csv"
+LEFT_OUT = "left_out.csv"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,16 +83,19 @@ def train(config: TrainConfig) -> Path:
         data = load_data(
             config.data,
             training_cache,
-            split_file=config.split_file,
-            validation=config.validation,
-            test=config.test,
+            columns=config.columns,
+            # A resumed run goes on with the photos that it began with.
+            split_file=config.out / SPLIT if config.resume else config.split_file,
+            scheme=config.scheme,
             seed=config.seed,
+            exteriors=not config.keep_non_exteriors,
         )
         training_rows = data.cached(training_cache, TRAIN)
         validation_rows = data.cached(serving_cache, VALIDATION)
+    classes = data.classes
     accelerator.print(_summary(data))
     model, weights = create_model(
-        config.model, len(data.labels), config.weights, data.labels, drop_rate=config.dropout
+        config.model, len(classes.labels), config.weights, classes.labels, drop_rate=config.dropout
     )
     accelerator.print(f"starting weights: {weights}")
     data_config = geometry(config.test_size) | {
@@ -109,7 +113,7 @@ def train(config: TrainConfig) -> Path:
         trainer.load_state(config.out / RESUME)
         accelerator.print(f"resuming after epoch {len(trainer.history)}")
     if accelerator.is_main_process:
-        _write_split_and_problems(config.out, data)
+        _write_split_and_left_out(config.out, data)
         facts = describe_run(
             config,
             data,
@@ -121,7 +125,7 @@ def train(config: TrainConfig) -> Path:
     def after_epoch() -> None:
         result, best = trainer.history[-1], trainer.best
         if result is best:
-            _replace_checkpoint(config, trainer, data.labels, data_config, facts)
+            _replace_checkpoint(config, trainer, classes, data_config, facts)
         write_log(config.out, trainer.history)
         trainer.save_state(config.out / RESUME)
         print(
@@ -164,28 +168,28 @@ def _check_out(config: TrainConfig) -> None:
 
 def _summary(data: DataSet) -> str:
     sizes = ", ".join(f"{count} {split}" for split, count in data.sizes.items())
-    lines = [f"{len(data.photos)} photos of {len(data.labels)} classes: {sizes}"]
-    if data.problems:
-        first = data.problems[0]
+    lines = [f"{len(data.photos)} photos of {len(data.classes.labels)} classes: {sizes}"]
+    if left_out := data.left_out:
+        first = left_out[0]
         lines.append(
-            f"{len(data.problems)} photos cannot be used, all listed in {PROBLEMS}; "
+            f"{len(left_out)} photos take no part, all listed in {LEFT_OUT}; "
             f"the first: {first.path} of {first.source}, {first.reason}"
         )
     return "\n".join(lines)
 
 
-def _write_split_and_problems(folder: Path, data: DataSet) -> None:
+def _write_split_and_left_out(folder: Path, data: DataSet) -> None:
     write_split(folder / SPLIT, data.photos)
-    with (folder / PROBLEMS).open("w", newline="", encoding="utf-8") as file:
+    with (folder / LEFT_OUT).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["source", "path", "reason"])
-        writer.writerows([(item.source, item.path, item.reason) for item in data.problems])
+        writer.writerows([(item.source, item.path, item.reason) for item in data.left_out])
 
 
 def _replace_checkpoint(
     config: TrainConfig,
     trainer: Trainer,
-    labels: Sequence[str],
+    classes: Classes,
     data_config: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> None:
@@ -199,7 +203,8 @@ def _replace_checkpoint(
         trainer.kept_model,
         architecture=config.model,
         model_args={},
-        labels=labels,
+        labels=classes.labels,
+        cars=classes.cars,
         data_config=data_config,
         training={**facts, "best_epoch": asdict(trainer.best)},
     )

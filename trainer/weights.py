@@ -70,6 +70,21 @@ def create_model(
     return model, origin
 
 
+def imagenet_classifier(architecture: str) -> tuple[Any, str]:
+    """A timm network with its ImageNet head, in evaluation mode, and where its weights come from.
+
+    Raises:
+        WeightsError: its weights cannot be had.
+    """
+    model = timm.create_model(architecture)
+    tensors, origin = _find(architecture, model)
+    try:
+        model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"the weights ({origin}) do not fit: {error}") from None
+    return model.eval(), origin
+
+
 def _continue_from(
     folder: Path, architecture: str, model: torch.nn.Module, labels: Sequence[str]
 ) -> str:

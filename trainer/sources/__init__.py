@@ -23,7 +23,15 @@ from trainer.sources import algerian, folder, hub, stanford
 from trainer.sources.base import Columns, DataError, Problem, Source, content_key
 from trainer.sources.fetch import fetch
 
-__all__ = ["Columns", "DataError", "Problem", "Source", "content_key", "read_source", "read_sources"]
+__all__ = [
+    "Columns",
+    "DataError",
+    "Problem",
+    "Source",
+    "content_key",
+    "read_source",
+    "read_sources",
+]
 
 ADAPTERS: dict[str, Callable[[str, str, Columns], Source]] = {
     "stanford_cars": stanford.read,

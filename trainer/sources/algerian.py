@@ -34,6 +34,7 @@ _CARS = {
 }
 _LABEL_OF = {normal(label): label for label in _CARS}
 
+
 def read(name: str, location: str, columns: Columns) -> Source:
     """Reads the class folders below a folder, at any depth."""
     folder = Path(location)

@@ -10,7 +10,6 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from space.labels import Car
 from space.photos import PHOTO_SUFFIXES
 
-
 # What the parts of published data sets are called, and which official part they are.
 OFFICIAL = {
     "train": "train",
