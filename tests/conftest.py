@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 
 from space.checkpoints import BUNDLED, save_checkpoint
 from space.recognizer import CarRecognizer
+from trainer.cache import PhotoCache
+from trainer.data import geometry
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
 TINY_DATA_CONFIG = {
@@ -84,12 +86,31 @@ def bundled() -> CarRecognizer:
     return CarRecognizer.from_pretrained()
 
 
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Two classes of ten photos, one photo nested, and files that are no photos."""
+    folder = tmp_path / "cars"
+    for number, label in enumerate(("BMW M3 Coupe 2012", "Audi A4 Sedan 2012")):
+        (folder / label / "more").mkdir(parents=True)
+        for seed in range(9):
+            draw_car(10 * number + seed).save(folder / label / f"{seed}.png")
+        draw_car(10 * number + 9).save(folder / label / "more" / "9.PNG")
+        (folder / label / ".DS_Store").write_bytes(b"junk")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos that MARQUE_DATA names."""
     if not os.environ.get("MARQUE_DATA"):
         pytest.skip("MARQUE_DATA is not set: no real photos to test on")
     return Path(os.environ["MARQUE_DATA"]).resolve()
+
+
+@pytest.fixture(scope="session")
+def real_cache(tmp_path_factory) -> PhotoCache:
+    """A cache that all tests on real photos share, so that each photo is decoded once."""
+    return PhotoCache(tmp_path_factory.mktemp("cache"), geometry(256))
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
 OPTIONS = (
     "--model test_efficientnet --weights none --train-size 32 --test-size 32 --cache-size 40 "
-    "--batch-size 8 --validation 0.2 --test 0.2 --lr 0.003 --epochs 3"
+    "--batch-size 8 --split 60/20/20 --keep-non-exteriors --lr 0.003 --epochs 3"
 ).split()
 
 
@@ -92,9 +92,15 @@ def test_a_run_draws_its_curves(finished):
 
 
 def test_unusable_photos_are_listed_and_cost_nothing_else(finished):
-    problems = read_csv(finished / "problems.csv")
-    assert [row["path"] for row in problems] == ["Geo Metro 1993/broken.jpg"]
-    assert "not a picture" in problems[0]["reason"] or "damaged" in problems[0]["reason"]
+    broken, *both = read_csv(finished / "left_out.csv")
+    assert broken["path"] == "Geo Metro 1993/broken.jpg"
+    assert "not a picture" in broken["reason"] or "damaged" in broken["reason"]
+    assert {row["path"] for row in both} == {
+        f"{label}/both.jpg" for label in ("Audi A4 Sedan 2012", "BMW M3 Coupe 2012")
+    }
+    assert {row["reason"] for row in both} == {
+        "the same photo stands under 2 labels: Audi A4 Sedan 2012; BMW M3 Coupe 2012"
+    }
 
 
 def test_a_photo_under_two_labels_is_excluded(finished):
@@ -196,8 +202,8 @@ def test_training_learns_what_tells_the_classes_apart(photos, tmp_path):
     ("settings", "message"),
     [
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
-        ({"validation": 0.5, "test": 0.5}, "nothing is left for training"),
-        ({"validation": 0.0}, "the epoch is chosen on validation photos"),
+        ({"split": "0/50/50"}, "--split: the split '0/50/50' is none"),
+        ({"split": "90/0/10"}, "the epoch is chosen on validation photos"),
         ({"train_size": 8}, "--train-size is 8"),
         ({"start_size": 256, "train_size": 160}, "--start-size is 256"),
         ({"precision": "int8"}, "--precision is int8"),

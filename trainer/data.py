@@ -40,6 +40,7 @@ class DataSet:
         problems: every photo that is not readable, and why.
         copies: which of the photos are the same photo.
         rows: where each photo's pixels are in the cache.
+        readers: for each photo a function that returns its file's bytes.
     """
 
     sources: list[Source]
@@ -48,7 +49,7 @@ class DataSet:
     problems: list[Problem]
     copies: Copies
     rows: list[int]
-    _readers: list[Callable[[], bytes]]
+    readers: list[Callable[[], bytes]]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -71,7 +72,7 @@ class DataSet:
     def cached(self, cache: PhotoCache, split: str) -> tuple[list[int], list[int]]:
         """Puts the photos of one split into a cache; returns their rows and class numbers."""
         chosen = [index for index, photo in enumerate(self.photos) if photo.split == split]
-        entries = cache.add([self._readers[index] for index in chosen], f"caching {split} photos")
+        entries = cache.add([self.readers[index] for index in chosen], f"caching {split} photos")
         for index, entry in zip(chosen, entries, strict=True):
             if entry.row < 0:  # it was readable a moment ago
                 raise DataError(f"{self.photos[index].path} changed while it was read")
@@ -99,7 +100,7 @@ def read_photos(specs: Sequence[str], cache: PhotoCache, columns: Columns | None
     rows: list[int] = []
     problems: list[Problem] = []
     for source in sources:
-        source_readers = list(source.readers())
+        source_readers = source.readers()
         found = cache.add(source_readers, f"reading {source.name}")
         problems += source.problems
         table = source.photos

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="CSV source,path,label,split,group")  # fmt: skip
     parser.add_argument("--split", default="80/10/10",
                         help="training/validation/test in percent (70/15/15), training/test "
-                        "(90/10), official, or a fold (fold:2/5); by default %(default)s")  # fmt: skip
+                        "(90/10), official, or a fold (fold:2/5); else %(default)s")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
     parser.add_argument("--keep-non-exteriors", action="store_true",
                         help="keep photos that show no car from outside")  # fmt: skip

@@ -101,6 +101,19 @@ def car_label(car: Car) -> str:
     return " ".join(filter(None, (car.make, car.model, str(car.year or ""))))
 
 
+def _unhyphened(word: str) -> list[str]:
+    """The word, taken apart where its hyphen joins a make or a number to something else.
+
+    "Mercedes-Benz" and "F-150" are words of their own, "chevy-camaro" and "audi-a4-2012" are not.
+    """
+    if find_make([word]):
+        return [word]
+    first, _, rest = word.partition("-")
+    if rest and find_make([first]):
+        return [first, *_unhyphened(rest)]
+    return re.split(r"-(?=\d+$)|(?<=\d{4})-", word)
+
+
 def parse_file_name(stem: str) -> Car | None:
     """Reads the car from a file's name without its suffix: "bmw_x5_2019_01", "2023 Audi A4 (3)".
 
@@ -110,7 +123,8 @@ def parse_file_name(stem: str) -> Car | None:
     Returns:
         The car, or None when no make or more than one is named.
     """
-    words = [word for word in re.split(r"[\s_]+|-(?=\d)|(?<=\d)-", stem.strip()) if word]
+    apart = [_unhyphened(word) for word in re.split(r"[\s_]+", stem.strip())]
+    words = [word for words in apart for word in words if word]
     places = []
     position = 0
     while position < len(words):

@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from trainer.config import TrainConfig
 from trainer.data import DataSet
 
-_PACKAGES = (
+PACKAGES = (
     "torch",
     "torchvision",
     "timm",
@@ -49,7 +50,7 @@ def describe_run(
         "starting_weights": weights,
         "processes": processes,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(PACKAGES),
     }
 
 
@@ -65,6 +66,11 @@ def git_revision() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each package; None for one that is not."""
+    return {name: _version(name) for name in names}
 
 
 def _version(package: str) -> str | None:

@@ -67,7 +67,7 @@ def train(config: TrainConfig) -> Path:
     Raises:
         DataError, WeightsError, TrainingError, CheckpointError: with a message for the user.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     _check_out(config)
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
@@ -140,7 +140,7 @@ def train(config: TrainConfig) -> Path:
     return config.out / CHECKPOINT
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next step instead of handing it to the kernel.
 
     Each step frees gigabytes and asks for them again; fetched from the kernel page by page they

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Image, Value
@@ -66,16 +67,14 @@ class Source:
     def label_names(self) -> list[str]:
         return self.photos.features["label"].names
 
-    def readers(self) -> Iterable[Callable[[], bytes]]:
-        """For each photo, in order, a function that reads its file's bytes."""
-        for image in self.photos["image"]:
-            yield _reader(image)
+    def readers(self) -> list[Callable[[], bytes]]:
+        """For each photo, in order, a function that reads its file's bytes when it is called."""
+        return [partial(_read, self.photos, row) for row in range(len(self.photos))]
 
 
-def _reader(image: dict) -> Callable[[], bytes]:
-    if image["bytes"] is not None:
-        return lambda: image["bytes"]
-    return lambda: Path(image["path"]).read_bytes()
+def _read(photos: Dataset, row: int) -> bytes:
+    image = photos[row]["image"]
+    return Path(image["path"]).read_bytes() if image["bytes"] is None else image["bytes"]
 
 
 def content_key(content: bytes) -> str:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from space.labels import Car, parse_label
 from trainer.names import normal
@@ -77,7 +78,7 @@ def _annotated(path: Path, labels: list[str], photo_folder: str, half: str) -> l
 def _load(path: Path, key: str):
     try:
         return loadmat(path, squeeze_me=True, struct_as_record=False)[key]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(f"{path} is not a file of the Stanford Cars devkit: {error}") from error
 
 

@@ -1,0 +1,178 @@
+"""Splits: who goes where, and that copies stay together."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainer.sources import DataError
+from trainer.splits import (
+    EXCLUDED,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Photo,
+    Scheme,
+    apply_split,
+    make_split,
+    read_split,
+    write_split,
+)
+
+
+def some_photos(classes=4, groups=20, copies=2) -> list[Photo]:
+    return [
+        Photo(
+            "s",
+            f"{label}/{group}-{copy}.jpg",
+            f"class {label}",
+            f"{group}{copy}",
+            group=f"{label}-{group}",
+            target=label,
+        )
+        for label in range(classes)
+        for group in range(groups)
+        for copy in range(copies)
+    ]
+
+
+def test_no_group_straddles_the_split():
+    splits = {}
+    for photo in make_split(some_photos(), Scheme(0.2, 0.3), seed=1):
+        assert splits.setdefault(photo.group, photo.split) == photo.split
+
+
+def test_every_class_gets_its_share():
+    photos = make_split(some_photos(copies=1), Scheme(0.2, 0.3), seed=1)
+    for label in range(4):
+        splits = [photo.split for photo in photos if photo.label == f"class {label}"]
+        assert [splits.count(name) for name in (TRAIN, VALIDATION, TEST)] == [10, 4, 6]
+
+
+def test_a_small_class_keeps_a_photo_for_training():
+    photos = make_split(some_photos(groups=1), Scheme(0.5, 0.4), seed=1)
+    assert {photo.split for photo in photos} == {TRAIN}
+
+
+def test_contradicting_labels_are_excluded():
+    photos = [*some_photos(1), Photo("s", "x.jpg", "class 9", "k", group="0-0", target=9)]
+    excluded = [p for p in make_split(photos, Scheme(0.2, 0.2), seed=1) if p.split == EXCLUDED]
+    assert [photo.path for photo in excluded] == ["0/0-0.jpg", "0/0-1.jpg", "x.jpg"]
+    assert {photo.reason for photo in excluded} == {
+        "the same photo stands under 2 labels: class 0; class 9"
+    }
+
+
+def test_a_class_under_two_names_does_not_contradict_itself():
+    photos = [*some_photos(1), Photo("t", "x.jpg", "Class Zero", "k", group="0-0", target=0)]
+    assert not [p for p in make_split(photos, Scheme(0.2, 0.2), seed=1) if p.split == EXCLUDED]
+
+
+def test_a_photo_with_a_reason_takes_its_group_out():
+    first, *others = some_photos(1)
+    photos = make_split([replace(first, reason="a tyre"), *others], Scheme(0.2, 0.2), seed=1)
+    assert [(p.path, p.reason) for p in photos if p.split == EXCLUDED] == [
+        ("0/0-0.jpg", "a tyre"),
+        ("0/0-1.jpg", "a tyre"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "validation", "test"),
+    [("70/15/15", 0.15, 0.15), ("90/10", 0.09, 0.1), ("80/20/0", 0.2, 0.0), ("100/0/0", 0, 0)],
+)
+def test_schemes_are_written_in_percent(text, validation, test):
+    scheme = Scheme.parse(text)
+    assert (round(scheme.validation, 6), scheme.test) == (validation, test)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "70/15", "70/15/20", "0/50/50", "fold:0/5", "fold:6/5", "fold:1/1", "official2"]
+)
+def test_other_schemes_are_refused_with_what_to_write(text):
+    with pytest.raises(DataError, match=r"write training/validation/test in percent \(70/15/15\)"):
+        Scheme.parse(text)
+
+
+def test_every_photo_is_tested_on_in_one_fold():
+    photos = some_photos(groups=23)
+    tested = []
+    for fold in range(1, 6):
+        dealt = make_split(photos, Scheme.parse(f"fold:{fold}/5"), seed=1)
+        tested += [photo.path for photo in dealt if photo.split == TEST]
+        counts = Counter(photo.split for photo in dealt)
+        assert counts[TRAIN] > 6 * counts[VALIDATION] > 0
+        assert not counts[EXCLUDED]
+    assert sorted(tested) == sorted(photo.path for photo in photos)
+
+
+def official(photos: list[Photo], test: int) -> list[Photo]:
+    """The photos of the first groups of each class in the official test, the others in training."""
+    return [
+        replace(p, official=TEST if int(p.group.split("-")[1]) < test else TRAIN) for p in photos
+    ]
+
+
+def test_the_official_test_stays_whole_and_its_copies_leave_training():
+    photos = official(some_photos(), test=5)
+    photos[0] = replace(photos[0], official=TRAIN)  # a copy of a test photo
+    dealt = make_split(photos, Scheme.parse("official"), seed=1)
+    assert (dealt[0].split, dealt[0].reason) == (EXCLUDED, "a copy of a photo of the official test")
+    assert all((p.split == TEST) == (p.official == TEST) for p in dealt)
+    counts = Counter(photo.split for photo in dealt)
+    assert counts == {TEST: 39, EXCLUDED: 1, VALIDATION: 16, TRAIN: 104}
+
+
+def test_an_official_validation_is_kept():
+    photos = official(some_photos(), test=5)
+    photos = [replace(p, official=VALIDATION) if "-9" in p.group else p for p in photos]
+    dealt = make_split(photos, Scheme.parse("official"), seed=1)
+    assert all(photo.split == photo.official for photo in dealt)
+
+
+def test_without_an_official_test_there_is_no_official_split():
+    with pytest.raises(DataError, match="no part': 160"):
+        make_split(some_photos(), Scheme.parse("official"), seed=1)
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order():
+    photos = some_photos()
+    first = {p.path: p.split for p in make_split(photos, Scheme(0.2, 0.2), seed=1)}
+    again = {p.path: p.split for p in make_split(photos[::-1], Scheme(0.2, 0.2), seed=1)}
+    other = {p.path: p.split for p in make_split(photos, Scheme(0.2, 0.2), seed=2)}
+    assert first == again != other
+
+
+def test_a_split_file_gives_the_same_split(tmp_path):
+    photos = make_split(some_photos(), Scheme(0.2, 0.2), seed=1)
+    write_split(tmp_path / "split.csv", photos)
+    assert apply_split(tmp_path / "split.csv", some_photos()) == photos
+
+
+def test_a_split_file_that_does_not_fit_is_refused(tmp_path):
+    photos = make_split(some_photos(), Scheme(0.2, 0.2), seed=1)
+    write_split(tmp_path / "split.csv", photos[1:])
+    with pytest.raises(DataError, match=r"0/0-0\.jpg of s is not in it"):
+        apply_split(tmp_path / "split.csv", photos)
+    (tmp_path / "other.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match="the columns should be source,path,label,split,group"):
+        read_split(tmp_path / "other.csv")
+
+
+def test_a_split_file_that_parts_copies_is_refused(tmp_path):
+    photos = make_split(some_photos(), Scheme(0.2, 0.2), seed=1)
+    moved = next(photo for photo in photos if photo.split == TEST)
+    photos[photos.index(moved)] = replace(moved, split=TRAIN)
+    write_split(tmp_path / "split.csv", photos)
+    with pytest.raises(DataError, match=f"the group {moved.group} are the same photo"):
+        apply_split(tmp_path / "split.csv", some_photos())
+
+
+def test_the_bundled_split_keeps_copies_together():
+    rows = csv.DictReader(Path("trainer/splits/stanford_cars.csv").read_text().splitlines())
+    splits: dict[str, str] = {}
+    for row in rows:
+        assert splits.setdefault(row["group"], row["split"]) == row["split"]
+    assert set(splits.values()) == {TRAIN, VALIDATION, TEST, EXCLUDED}

@@ -1,0 +1,285 @@
+"""Says what is wrong with data sets: `python -m trainer.audit --data NAME=LOCATION … --out FOLDER`.
+
+Every photo is decoded once. What that, its copies, an ImageNet network and a classifier trained on
+its features find is written to FOLDER; begin with report.html. Nothing is changed or deleted.
+"""
+
+import argparse
+import io
+import math
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from trainer import copies, exteriors
+from trainer.audit_report import write_audit
+from trainer.data import DataSet, read_photos
+from trainer.exteriors import Sightings, look_for_exteriors
+from trainer.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
+from trainer.mislabels import suspect_labels
+from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.provenance import PACKAGES, git_revision, package_versions
+from trainer.sources import DataError
+from trainer.weights import WeightsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.audit",
+        description="Finds copies, contradicting labels, photos of no car from outside and likely "
+        "wrong labels in data sets of photos, and writes a report.",
+    )
+    add_data_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+                        help="where the report goes; an earlier one is replaced")  # fmt: skip
+    parser.add_argument("--no-network", action="store_true",
+                        help="do without the ImageNet network: quick, but photos of no exterior "
+                        "and wrong labels are not looked for")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the folds that judge labels")
+    add_cache_options(parser)
+    options = parser.parse_args(arguments)
+    cache = cache_of(options)
+    try:
+        data = read_photos(options.data, cache, columns_of(options))
+        pixels = cache.pixels()
+        sightings = None
+        if not options.no_network:
+            sightings = look_for_exteriors(data.photos, pixels, data.rows)
+    except (DataError, WeightsError) as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 1
+    facts = _facts(data, sightings)
+    findings = find(data, sightings, options.seed)
+    command = ["trainer.audit", *(sys.argv[1:] if arguments is None else arguments)]
+    settings = {
+        "command": "python -m " + shlex.join(command),
+        "git_revision": git_revision(),
+        "fingerprint": data.fingerprint,
+        "seed": options.seed,
+        "cache_size": options.cache_size,
+        "near_copies": {"bits": copies.MAX_DISTANCE, "correlation": copies.MIN_CORRELATION},
+        "blacked_out": {"grey_levels": copies.MAX_DIFFERENCE},
+        "packages": package_versions(PACKAGES),
+    }
+    if sightings is not None:
+        settings["no_exterior"] = {
+            "network": exteriors.NETWORK,
+            "min_car": exteriors.MIN_CAR,
+            "max_car": exteriors.MAX_CAR,
+            "min_company": exteriors.MIN_COMPANY,
+        }
+    audit = Audit(
+        summarise(facts, dict(_named(spec) for spec in options.data)),
+        flagged(facts, findings),
+        findings,
+        settings,
+    )
+
+    def picture(index: int) -> Image.Image | None:
+        if index >= len(data.rows):
+            return None
+        return Image.fromarray(pixels[data.rows[index]].transpose(1, 2, 0))
+
+    write_audit(audit, options.out, picture)
+    print((options.out / "summary.txt").read_text(encoding="utf-8"))
+    print(f"written: {options.out / 'report.html'}")
+    return 0
+
+
+def _named(spec: str) -> tuple[str, str]:
+    """Name and location of a data set; where MARQUE_DATA says where it lies, the name is both."""
+    name, _, location = spec.partition("=")
+    return name, location or name
+
+
+def find(data: DataSet, sightings: Sightings | None, seed: int) -> tuple[Finding, ...]:
+    """All kinds of findings, the most serious kind first; photos are numbered as in `_facts`."""
+    findings = [
+        _contradictions(data),
+        _blacked_out(data),
+        _exact_copies(data),
+        _near_copies(data),
+    ]
+    if sightings is not None:
+        findings += [_no_exterior(sightings), _wrong_labels(data, sightings, seed)]
+    findings.append(_unusable(data))
+    return tuple(findings)
+
+
+def _contradictions(data: DataSet) -> Finding:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, photo in enumerate(data.photos):
+        groups[photo.group].append(index)
+    cases = []
+    for members in groups.values():
+        labels = sorted({data.classes.labels[data.photos[index].target] for index in members})
+        if len(labels) > 1:
+            cases.append(Case(tuple(members), " / ".join(labels)))
+    return Finding(
+        "conflicting_labels",
+        "The same photo under different labels",
+        "At least one of the labels is wrong and nobody can say which. Training and test leave all "
+        "photos of the group out.",
+        tuple(cases),
+    )
+
+
+def _blacked_out(data: DataSet) -> Finding:
+    cases = [
+        Case((original, photo), f"differ by {difference:.0f} of 255 grey levels")
+        for photo, original, difference in data.copies.siblings
+    ]
+    return Finding(
+        "blacked_out",
+        "The same photo with its background painted black",
+        "Where the painted photo is not black, it is the other one. Parted by a random split, the "
+        "test photo has been trained on. Marque keeps both in one part.",
+        tuple(cases),
+    )
+
+
+def _exact_copies(data: DataSet) -> Finding:
+    files: dict[str, list[int]] = defaultdict(list)
+    for index, photo in enumerate(data.photos):
+        files[photo.key].append(index)
+    cases = sorted(
+        (Case(tuple(members)) for members in files.values() if len(members) > 1),
+        key=lambda case: -len(case.photos),
+    )
+    return Finding(
+        "exact_copies",
+        "The same file more than once",
+        "Byte for byte the same. Copies weigh a photo twice in training, and leak it into the test "
+        "of a random split. Marque keeps them in one part.",
+        tuple(cases),
+    )
+
+
+def _near_copies(data: DataSet) -> Finding:
+    seen = set()
+    cases = []
+    for first, second, correlation in sorted(data.copies.near, key=lambda pair: -pair[2]):
+        pair = (min(first, second), max(first, second))
+        if pair not in seen:
+            seen.add(pair)
+            cases.append(Case(pair, f"correlation {correlation:.3f}"))
+    return Finding(
+        "near_copies",
+        "The same photo in another file",
+        "Resized, recompressed, brightened or slightly cropped. They leak like exact copies do. "
+        "Marque keeps them in one part.",
+        tuple(cases),
+    )
+
+
+def _no_exterior(sightings: Sightings) -> Finding:
+    chosen = [int(index) for index in sightings.no_exterior.nonzero()[0]]
+    chosen.sort(key=lambda index: float(sightings.car[index] + sightings.company[index]))
+    return Finding(
+        "no_exterior",
+        "Photos that show no car from outside",
+        "Seats, dashboards, keys, tyres, placeholders: under the label of a model they teach "
+        "nothing. Marque leaves them out of training and test.",
+        tuple(
+            Case(
+                (index,),
+                f"seen: {sightings.seen[index]} (car {sightings.car[index]:.2f}, "
+                f"company {sightings.company[index]:.2f})",
+            )
+            for index in chosen
+        ),
+    )
+
+
+def _wrong_labels(data: DataSet, sightings: Sightings, seed: int) -> Finding:
+    contradicting = {index for case in _contradictions(data).cases for index in case.photos}
+    outside = sightings.no_exterior
+    judged = [
+        index
+        for index in range(len(data.photos))
+        if index not in contradicting and not outside[index]
+    ]
+    suspects = suspect_labels(
+        sightings.features[judged],
+        [data.photos[index].target for index in judged],
+        [data.photos[index].group for index in judged],
+        seed,
+    )
+    labels = data.classes.labels
+    return Finding(
+        "wrong_labels",
+        "Labels that are likely wrong",
+        "A classifier trained on the other photos contradicts the label (confident learning, on "
+        "folds that keep copies together). It is a coarse one: look before you change anything. "
+        "Marque trains on these photos as they are labelled.",
+        tuple(
+            Case(
+                (judged[suspect.photo],),
+                f"looks like {labels[suspect.likely]} ({suspect.confidence:.2f}) rather than "
+                f"{data.photos[judged[suspect.photo]].label} ({suspect.given:.2f})",
+            )
+            for suspect in suspects
+        ),
+    )
+
+
+def _unusable(data: DataSet) -> Finding:
+    first = len(data.photos)
+    return Finding(
+        "unreadable",
+        "Photos that cannot be used",
+        "Missing, damaged, or under a name that no class has. They cost nothing but themselves.",
+        tuple(Case((first + n,), problem.reason) for n, problem in enumerate(data.problems)),
+    )
+
+
+def _facts(data: DataSet, sightings: Sightings | None) -> tuple[PhotoFacts, ...]:
+    """A row a photo: first those of `data.photos`, then those of `data.problems`, in order."""
+    headers = _headers(data.readers, len(data.photos))
+    facts = []
+    for index, (photo, header) in enumerate(zip(data.photos, headers, strict=True)):
+        facts.append(
+            PhotoFacts(
+                photo.source,
+                photo.path,
+                photo.label,
+                photo.group,
+                *header,
+                sha256=photo.key,
+                dhash=data.copies.hashes[index],
+                car=math.nan if sightings is None else round(float(sightings.car[index]), 4),
+                seen="" if sightings is None else sightings.seen[index],
+            )
+        )
+    facts += [PhotoFacts(item.source, item.path, "", note=item.reason) for item in data.problems]
+    return tuple(facts)
+
+
+def _headers(
+    readers: Iterable[Callable[[], bytes]], count: int
+) -> Iterable[tuple[int, int, str, str, int]]:
+    with ThreadPoolExecutor() as pool:
+        yield from tqdm(
+            pool.map(_header, readers), desc="headers", total=count, unit="photo", delay=1
+        )
+
+
+def _header(read: Callable[[], bytes]) -> tuple[int, int, str, str, int]:
+    """Width, height, mode, format and bytes of a photo, as its file's header says."""
+    try:
+        content = read()
+        with Image.open(io.BytesIO(content)) as picture:
+            return *picture.size, picture.mode, picture.format or "", len(content)
+    except OSError:  # it was readable a moment ago
+        return 0, 0, "", "", 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
