@@ -1,4 +1,4 @@
-"""How time and memory of an audit grow: `python benchmarks/audit.py`.
+"""How time and memory of an audit grow: `python -m benchmarks.audit`.
 
 Draws 1,000, 10,000 and 50,000 photos, a tenth of them near copies and a tenth blacked-out
 siblings, and audits each lot in a process of its own. Written to benchmarks/audit.json.
@@ -12,8 +12,6 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 from PIL import Image
@@ -50,7 +48,7 @@ def main() -> None:
             write_json(
                 RESULT,
                 {
-                    "command": "python benchmarks/audit.py",
+                    "command": "python -m benchmarks.audit",
                     "network": not options.no_network,
                     "git_revision": git_revision(),
                     "rows": rows,
@@ -60,8 +58,8 @@ def main() -> None:
 
 def audit(folder: Path, no_network: bool) -> str:
     """Audits in another process; returns its peak memory in bytes."""
-    arguments = [f"--data=drawn={folder / 'photos'}", f"--out={folder / 'report'}",
-                 f"--cache={folder / 'cache'}", *(["--no-network"] if no_network else [])]  # fmt: skip
+    arguments = [f"--data=drawn={folder / 'photos'}", f"--out={folder / 'report'}"]
+    arguments += [f"--cache={folder / 'cache'}", *(["--no-network"] if no_network else [])]
     script = (
         "import resource, sys\n"
         "from trainer.audit import main\n"

@@ -1,4 +1,4 @@
-"""Measures what a leaking split claims: `python benchmarks/leak.py --data algerian_used_cars`.
+"""Measures what a leaking split claims: `python -m benchmarks.leak --data algerian_used_cars`.
 
 The same photos, network, recipe and seeds, twice: dealt photo by photo, as the published systems
 deal them, and dealt by whole groups of the same photo. What the first one's test accuracy is above
@@ -9,13 +9,10 @@ where it stopped, and the result is written to benchmarks/leak.json.
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from scipy.stats import t
 
@@ -131,7 +128,7 @@ def run(
 def summary(specs: Sequence[str], data: DataSet, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """All runs, and the mean over the seeds with a 95% interval (Student's t)."""
     found: dict[str, Any] = {
-        "command": "python benchmarks/leak.py " + " ".join(f"--data {spec}" for spec in specs),
+        "command": "python -m benchmarks.leak " + " ".join(f"--data {spec}" for spec in specs),
         "recipe": {**RECIPE, "scheme": SCHEME},
         "fingerprint": data.fingerprint,
         "git_revision": git_revision(),

@@ -1,6 +1,6 @@
 """Photos a second that loading can give against those that the network can take.
 
-    python benchmarks/loader.py --data stanford_cars
+    python -m benchmarks.loader --data stanford_cars
 
 Both are run in turn in one process on the same cores: the loader of training with nothing but its
 augmentation, and the network's forward and backward pass on a batch that is in memory already. A
@@ -9,12 +9,9 @@ ratio above 1 means that training never waits for photos. Written to benchmarks/
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import timm
 import torch
