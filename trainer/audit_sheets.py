@@ -1,0 +1,193 @@
+"""The pictures of an audit as PNG files: contact sheets, a sample of the classes, their sizes."""
+
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from trainer.audit_words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, plain, sample
+from trainer.findings import Audit, Case, Finding, SourceFacts
+
+Picture = Callable[[int], Image.Image | None]
+"""Gives a small picture of the photo of a number; None when there is none."""
+
+_INK, _SOFT, _RULE, _EMPTY, _BAR = "#1d2430", "#5b6472", "#d5dae1", "#eef0f3", "#2f6db5"
+_CELL = 160  # a photo's side on a sheet, px
+_GAP = 12
+_CAPTION = 46  # px for two lines of caption
+_HEAD = 38  # px for a case's number and note
+_ROWS = 8  # of cases on a sheet's page
+_MARGIN = 24
+_BARS = 600  # of all sources together; a picture has an end
+
+
+def write_sheets(audit: Audit, finding: Finding, folder: Path, picture: Picture) -> None:
+    """Writes the first cases of a finding as contact sheets.
+
+    Args:
+        finding: without cases, nothing is written.
+        folder: where KIND.png, KIND-2.png … go.
+        picture: see `Picture`; asked for one photo at a time.
+    """
+    rows = list(_rows(finding.cases[:SHOWN_CASES]))
+    pages = -(-len(rows) // _ROWS)
+    for page in range(pages):
+        chosen = rows[page * _ROWS : (page + 1) * _ROWS]
+        height = _HEAD + _CELL + _CAPTION + _GAP
+        width = 2 * _MARGIN + SHOWN_PHOTOS * (_CELL + _GAP) - _GAP
+        sheet = Image.new("RGB", (width, 2 * _MARGIN + 56 + len(chosen) * height), "white")
+        draw = ImageDraw.Draw(sheet)
+        draw.text((_MARGIN, _MARGIN), plain(finding.title, 70), _INK, _font(22))
+        shown = how_many_shown(finding) + (f"; page {page + 1} of {pages}" if pages > 1 else "")
+        draw.text((_MARGIN, _MARGIN + 30), shown, _SOFT, _font(13))
+        for line, cases in enumerate(chosen):
+            left, top = _MARGIN, _MARGIN + 68 + line * height
+            for number, case in cases:
+                _draw_case(sheet, (left, top), number, case, audit, picture)
+                left += min(len(case.photos), SHOWN_PHOTOS) * (_CELL + _GAP)
+        sheet.save(folder / f"{finding.kind}{f'-{page + 1}' if page else ''}.png", optimize=True)
+
+
+def _rows(cases: Sequence[Case]) -> Iterator[list[tuple[int, Case]]]:
+    """Cases and their numbers, as many beside each other as there is room for."""
+    row: list[tuple[int, Case]] = []
+    room = SHOWN_PHOTOS
+    for number, case in enumerate(cases, 1):
+        needed = min(len(case.photos), SHOWN_PHOTOS)
+        if needed > room:
+            yield row
+            row, room = [], SHOWN_PHOTOS
+        row.append((number, case))
+        room -= needed
+    if row:
+        yield row
+
+
+def _draw_case(
+    sheet: Image.Image,
+    corner: tuple[int, int],
+    number: int,
+    case: Case,
+    audit: Audit,
+    picture: Picture,
+) -> None:
+    draw = ImageDraw.Draw(sheet)
+    left, top = corner
+    shown = case.photos[:SHOWN_PHOTOS]
+    width = len(shown) * (_CELL + _GAP) - _GAP
+    draw.line((left, top, left + width, top), _RULE, 1)
+    more = f" · {len(case.photos)} photos" if len(case.photos) > SHOWN_PHOTOS else ""
+    head = f"{number}{more}{' · ' if case.note else ''}{case.note}"
+    _lines(draw, (left, top + 4), head, width, 11, 2, _SOFT)
+    for index in shown:
+        photo = audit.photos[index]
+        _paste(sheet, (left, top + _HEAD), picture(index), _CELL)
+        below = top + _HEAD + _CELL + 3
+        _lines(draw, (left, below), photo.label or "no label", _CELL, 12, 1, _INK)
+        _lines(draw, (left, below + 16), photo.path, _CELL, 10, 2, _SOFT)
+        left += _CELL + _GAP
+
+
+def write_sample_grid(
+    audit: Audit, path: Path, picture: Picture, classes: int = 24, photos: int = 8
+) -> None:
+    """Draws photos of some classes, a class a row, the same ones every time.
+
+    Args:
+        path: the PNG file to write.
+        picture: see `Picture`.
+        classes, photos: at most so many classes, and photos of each.
+    """
+    side, gap, names = 128, 8, 180
+    rows = sample(audit, classes, photos)
+    total = sum(source.classes for source in audit.sources)
+    width = 2 * _MARGIN + names + photos * (side + gap)
+    grid = Image.new("RGB", (width, 2 * _MARGIN + 44 + len(rows) * (side + gap)), "white")
+    draw = ImageDraw.Draw(grid)
+    title = f"{len(rows)} of {total:,} classes, up to {photos} photos each, drawn at random"
+    draw.text((_MARGIN, _MARGIN), title, _INK, _font(18))
+    for line, (source, label, chosen) in enumerate(rows):
+        top = _MARGIN + 44 + line * (side + gap)
+        _lines(draw, (_MARGIN, top), label, names - 16, 14, 4, _INK)
+        if len(audit.sources) > 1:
+            _lines(draw, (_MARGIN, top + 90), source, names - 16, 11, 2, _SOFT)
+        for column, index in enumerate(chosen):
+            left = _MARGIN + names + column * (side + gap)
+            _paste(grid, (left, top), picture(index), side)
+    grid.save(path, optimize=True)
+
+
+def write_class_distribution(sources: Sequence[SourceFacts], path: Path) -> None:
+    """Draws how many photos each class has: bars, the largest class on top, a panel a source."""
+    most = max(5, _BARS // max(len(sources), 1))
+    bars = [list(source.per_class.items())[:most] for source in sources]
+    heights = [0.9 + 0.19 * max(len(items), 1) for items in bars]
+    figure = Figure(figsize=(9, sum(heights) or 1), layout="constrained")
+    panels = figure.subplots(
+        max(len(sources), 1), 1, squeeze=False, gridspec_kw={"height_ratios": heights or [1]}
+    )[:, 0]
+    for axes, source, items in zip(panels, sources, bars, strict=False):
+        counts = [count for _, count in items]
+        drawn = axes.barh(range(len(items)), counts, height=0.72, color=_BAR)
+        axes.bar_label(drawn, [f"{count:,}" for count in counts], padding=3, size=8, color=_SOFT)
+        # Labels are names, not formulas: "$" is a dollar.
+        names = [plain(label, 44) for label, _ in items]
+        axes.set_yticks(range(len(items)), names, size=8, color=_INK, parse_math=False)
+        axes.set(ylim=(len(items) - 0.4, -0.6), xlim=(0, max([*counts, 1]) * 1.08))
+        shown = f"the {most} largest of " if len(items) < source.classes else ""
+        axes.set_title(
+            f"{plain(source.name, 50)}: photos in {shown}{source.classes:,} classes",
+            loc="left", size=11, color=_INK, parse_math=False,
+        )  # fmt: skip
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(_RULE)
+        axes.tick_params(length=0)
+        axes.tick_params(axis="x", labelsize=8, labelcolor=_SOFT)
+        axes.xaxis.grid(color=_RULE, linewidth=0.6)
+        axes.set_axisbelow(True)
+    with warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the tables have it in full.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(path, dpi=110)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
+    )
+
+
+def _lines(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    text: str,
+    width: int,
+    size: int,
+    most: int,
+    colour: str,
+) -> None:
+    """Writes text in at most so many lines of a width, with an ellipsis for what had to go."""
+    characters = max(2, int(width / (size * 0.62)))
+    lines = textwrap.wrap(
+        plain(text, most * characters), characters, max_lines=most, placeholder="…"
+    ) or [""]
+    draw.multiline_text(corner, "\n".join(lines), colour, _font(size), spacing=2)
+
+
+def _paste(sheet: Image.Image, corner: tuple[int, int], picture: Image.Image | None, side: int):
+    """Puts a picture, or what stands for a missing one, into a square of the sheet."""
+    left, top = corner
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((left, top, left + side - 1, top + side - 1), _EMPTY)
+    if picture is None:
+        draw.text((left + side / 2, top + side / 2), "no picture", _SOFT, _font(12), "mm")
+    else:
+        small = ImageOps.contain(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+        sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))
