@@ -11,7 +11,9 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -22,10 +24,10 @@ from space.checkpoints import write_json
 from space.transforms import normalize
 from trainer.augment import augment
 from trainer.cache import CachedPhotos, collate
+from trainer.memory import keep_freed_memory
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import git_revision
 from trainer.sources import read_sources
-from trainer.train import keep_freed_memory
 
 RESULT = Path(__file__).with_name("loader.json")
 BATCH, PHOTOS, ROUNDS = 64, 1024, 5
@@ -48,8 +50,8 @@ def main() -> None:
         model = timm.create_model(name, num_classes=196).to(memory_format=torch.channels_last)
         loads, learns = [], []
         for _ in range(ROUNDS + 1):
-            loads.append(rate(lambda size=size, model=model: load(photos, size, model)))
-            learns.append(rate(lambda size=size, model=model: learn(size, model)))
+            loads.append(rate(partial(load, photos, size, model)))
+            learns.append(rate(partial(learn, size, model)))
         # The first round warms up.
         load_rate, learn_rate = statistics.median(loads[1:]), statistics.median(learns[1:])
         found.append({
@@ -77,7 +79,7 @@ def rate(work: Callable[[], int]) -> float:
     return work() / (time.perf_counter() - started)
 
 
-def load(photos: CachedPhotos, size: int, model: torch.nn.Module) -> int:
+def load(photos: CachedPhotos, size: int, model: Any) -> int:
     """One pass of the training loader and its augmentation."""
     count = 0
     for pixels, _ in DataLoader(photos, BATCH, shuffle=True, drop_last=True, collate_fn=collate):
@@ -86,7 +88,7 @@ def load(photos: CachedPhotos, size: int, model: torch.nn.Module) -> int:
     return count
 
 
-def learn(size: int, model: torch.nn.Module, batches: int = 2) -> int:
+def learn(size: int, model: Any, batches: int = 2) -> int:
     """Forward and backward passes on a batch that is in memory."""
     inputs = torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
     targets = torch.zeros(BATCH, dtype=torch.long)

@@ -21,6 +21,7 @@ from timm.data import ImageNetInfo
 from tqdm import tqdm
 
 from space.transforms import normalize
+from trainer.memory import keep_freed_memory
 from trainer.splits import Photo
 from trainer.weights import imagenet_classifier
 
@@ -104,6 +105,7 @@ def look_for_exteriors(
     Raises:
         WeightsError: the ImageNet weights of `NETWORK` cannot be had.
     """
+    keep_freed_memory()
     model, _ = imagenet_classifier(NETWORK)
     model = model.to(memory_format=torch.channels_last)
     probabilities, features = _look(model, pixels, rows)

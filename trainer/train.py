@@ -10,7 +10,6 @@ A run's folder holds
 """
 
 import csv
-import ctypes
 import os
 import shutil
 import sys
@@ -33,6 +32,7 @@ from trainer.config import TrainConfig, parse_config
 from trainer.curves import write_log
 from trainer.data import DataSet, geometry, load_data
 from trainer.loop import Trainer, TrainingError
+from trainer.memory import keep_freed_memory
 from trainer.provenance import describe_run
 from trainer.sources import DataError
 from trainer.splits import TRAIN, VALIDATION, write_split
@@ -138,21 +138,6 @@ def train(config: TrainConfig) -> Path:
     trainer.fit(after_epoch)
     accelerator.end_training()
     return config.out / CHECKPOINT
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory for the next step instead of handing it to the kernel.
-
-    Each step frees gigabytes and asks for them again; fetched from the kernel page by page they
-    cost a CPU up to a third of its training time. Elsewhere than on glibc nothing happens.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give back the top of the heap
-    mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for large blocks
-    mallopt(-2, 256 << 20)  # M_TOP_PAD: grow the heap in large steps
 
 
 def _check_out(config: TrainConfig) -> None:
