@@ -213,20 +213,23 @@ def _wrong_labels(data: DataSet, sightings: Sightings, seed: int) -> Finding:
         seed,
     )
     labels = data.classes.labels
+    # Copies share their judgement, so they are one case.
+    cases: dict[str, tuple[list[int], str]] = {}
+    for suspect in suspects:
+        index = judged[suspect.photo]
+        photo = data.photos[index]
+        note = (
+            f"looks like {labels[suspect.likely]} ({suspect.confidence:.2f}) rather than "
+            f"{labels[photo.target]} ({suspect.given:.2f})"
+        )
+        cases.setdefault(photo.group, ([], note))[0].append(index)
     return Finding(
         "wrong_labels",
         "Labels that are likely wrong",
-        "A classifier trained on the other photos contradicts the label (confident learning, on "
-        "folds that keep copies together). It is a coarse one: look before you change anything. "
-        "Marque trains on these photos as they are labelled.",
-        tuple(
-            Case(
-                (judged[suspect.photo],),
-                f"looks like {labels[suspect.likely]} ({suspect.confidence:.2f}) rather than "
-                f"{data.photos[judged[suspect.photo]].label} ({suspect.given:.2f})",
-            )
-            for suspect in suspects
-        ),
+        "A classifier trained on the other photos clearly contradicts the label (confident "
+        "learning, on folds that keep copies together). It is a coarse one: look before you change "
+        "anything. Marque trains on these photos as they are labelled.",
+        tuple(Case(tuple(members), note) for members, note in cases.values()),
     )
 
 

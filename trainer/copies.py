@@ -185,6 +185,10 @@ def find_copies(keys: Sequence[str], pixels: np.ndarray, rows: Sequence[int]) ->
     return Copies(
         [names[root(place[key])][:16] for key in keys],
         [(chosen[one], chosen[other], value) for one, (other, value) in sorted(near.items())],
-        [(chosen[one], chosen[other], value) for one, (other, value) in sorted(siblings.items())],
+        [
+            (index, chosen[siblings[place[key]][0]], siblings[place[key]][1])
+            for index, key in enumerate(keys)
+            if place[key] in siblings
+        ],
         [bits[place[key]].tobytes().hex() for key in keys],
     )

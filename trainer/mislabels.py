@@ -2,7 +2,8 @@
 
 A linear classifier on features of an ImageNet network says what each photo shows, trained each
 time on other photos than those it judges; copies of a photo count as the photo itself. cleanlab
-(Northcutt et al. 2021, arXiv:1911.00068) finds the labels that contradict it.
+(Northcutt et al. 2021, arXiv:1911.00068) finds the labels that contradict it. Cars of neighbouring
+models look alike to so coarse a classifier, so only its clear contradictions are told.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,15 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer
 from tqdm import tqdm
 
 FOLDS = 5
+MIN_LIKELY = 0.5  # the probability from which another class is a clear contradiction
+MAX_GIVEN = 0.05  # and the one up to which the given class is
 _COMPONENTS = 256  # of the features, enough for a classifier this coarse
-_C = 0.01  # the inverse strength of its regularisation
-_ITERATIONS = 100
+_C = 10.0  # the inverse strength of its regularisation
+_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def suspect_labels(
     numbers = numbers[np.unique(labels[judged])]
     labels = np.unique(labels[judged], return_inverse=True)[1]
     found = out_of_fold(features[judged], labels, np.asarray(groups)[judged], seed)
+    clear = (found.max(axis=1) >= MIN_LIKELY) & (found[np.arange(len(labels)), labels] <= MAX_GIVEN)
     issues = find_label_issues(
         labels, found, return_indices_ranked_by="normalized_margin", filter_by="both", n_jobs=1
     )
@@ -71,6 +75,7 @@ def suspect_labels(
             float(found[index, labels[index]]),
         )
         for index in issues.tolist()
+        if clear[index]
     ]
 
 
@@ -78,6 +83,8 @@ def out_of_fold(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
 ) -> np.ndarray:
     """Class probabilities of every photo, from a classifier that has seen no copy of it.
+
+    Copies of one photo share the mean of theirs: what is hard to see in one may show in another.
 
     Args:
         features: shape (photos, channels).
@@ -94,12 +101,15 @@ def out_of_fold(
     ):
         components = min(_COMPONENTS, len(train), features.shape[1])
         classifier = make_pipeline(
+            Normalizer(),
             PCA(components, svd_solver="randomized", random_state=seed),
-            StandardScaler(),
             LogisticRegression(C=_C, max_iter=_ITERATIONS),
         )
         classifier.fit(features[train].astype(np.float32), labels[train])
         found[np.ix_(test, classifier.classes_)] = classifier.predict_proba(
             features[test].astype(np.float32)
         )
-    return found
+    numbers = np.unique(groups, return_inverse=True)[1]
+    sums = np.zeros((numbers.max() + 1, found.shape[1]))
+    np.add.at(sums, numbers, found)
+    return (sums / np.bincount(numbers)[:, None])[numbers]

@@ -1,0 +1,78 @@
+"""Photos that show no car from outside, found among real ones; what is done with them."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.data import load_data, read_photos
+from trainer.exteriors import MAX_CAR, MIN_CAR, MIN_COMPANY, Sightings, look_for_exteriors
+from trainer.splits import EXCLUDED, Photo
+
+# Labelled by eye: the 21 photos of no exterior among those of the Algerian set that are here.
+LABELLED = Path("benchmarks/algerian_no_exterior.csv")
+
+
+def sightings(car: float, company: float) -> Sightings:
+    return Sightings(
+        np.array([car], np.float32),
+        np.array([company], np.float32),
+        ["seat belt"],
+        np.zeros((1, 4), np.float16),
+    )
+
+
+@pytest.mark.parametrize(
+    ("car", "company", "outside"),
+    [
+        (MIN_CAR / 2, 1.0, True),  # no car at all
+        ((MIN_CAR + MAX_CAR) / 2, MIN_COMPANY / 2, True),  # something of a car, and alone with it
+        ((MIN_CAR + MAX_CAR) / 2, 1.0, False),  # little of a car, like the others
+        ((1 + MAX_CAR) / 2, MIN_COMPANY / 2, False),  # a car, whatever it stands before
+    ],
+)
+def test_little_car_and_no_company_is_no_exterior(car, company, outside):
+    assert sightings(car, company).no_exterior.tolist() == [outside]
+
+
+def test_the_reason_says_what_was_seen():
+    (photo,) = sightings(0.0, 1.0).excluding([Photo("s", "a.jpg", "x", "k")])
+    assert photo.reason == "no car from outside: it looks like a seat belt"
+    assert photo.split == EXCLUDED
+
+
+def test_copies_share_the_best_score_of_their_group():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
+    photos = [Photo("s", str(n), "x", str(n), group="same") for n in range(2)]
+    photos.append(Photo("s", "2", "x", "2", group="other"))
+    found = look_for_exteriors(photos, pixels, [0, 1, 2])
+    assert found.car[0] == found.car[1]
+    assert found.features.shape[0] == len(found.seen) == 3
+    assert all(0 <= value <= 1 for value in found.car)
+    assert not any(math.isnan(value) for value in found.company)
+
+
+@pytest.fixture(scope="module")
+def algerian(real_data, real_cache):
+    data = read_photos([f"algerian_used_cars={real_data / 'algerian_used_cars'}"], real_cache)
+    return data, look_for_exteriors(data.photos, real_cache.pixels(), data.rows)
+
+
+def test_all_known_non_exteriors_are_found_with_few_false_alarms(algerian):
+    data, found = algerian
+    paths = {data.photos[index].path for index in found.no_exterior.nonzero()[0]}
+    known = {row["photo"] for row in csv.DictReader(LABELLED.read_text().splitlines())}
+    assert len(known) == 21
+    assert known <= paths
+    assert len(paths - known) <= 5
+
+
+def test_they_leave_training_and_are_listed(real_data, real_cache, algerian):
+    _, found = algerian
+    spec = f"algerian_used_cars={real_data / 'algerian_used_cars'}"
+    data = load_data([spec], real_cache)
+    listed = [item for item in data.left_out if "no car from outside" in item.reason]
+    assert len(listed) == found.no_exterior.sum()
+    assert {p.split for p in data.photos if "no car" in p.reason} == {EXCLUDED}
