@@ -193,8 +193,5 @@ def _page(audit: Audit, together: SourceFacts, picture: Picture) -> Iterable[str
         shown_photos=words.SHOWN_PHOTOS,
         classes=_CLASSES,
         classes_open=_CLASSES_OPEN,
-        settings={
-            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            for name, value in audit.settings.items()
-        },
+        setting=words.setting,
     )

@@ -19,8 +19,8 @@ Picture = Callable[[int], Image.Image | None]
 _INK, _SOFT, _RULE, _EMPTY, _BAR = "#1d2430", "#5b6472", "#d5dae1", "#eef0f3", "#2f6db5"
 _CELL = 160  # a photo's side on a sheet, px
 _GAP = 12
-_CAPTION = 46  # px for two lines of caption
-_HEAD = 38  # px for a case's number and note
+_CAPTION = 64  # px below a photo for two lines each of its label and path
+_HEAD, _NOTED_HEAD = 22, 54  # px above it for a case's number, and for a note of three lines
 _ROWS = 8  # of cases on a sheet's page
 _MARGIN = 24
 _BARS = 600  # of all sources together; a picture has an end
@@ -36,9 +36,10 @@ def write_sheets(audit: Audit, finding: Finding, folder: Path, picture: Picture)
     """
     rows = list(_rows(finding.cases[:SHOWN_CASES]))
     pages = -(-len(rows) // _ROWS)
+    head = _NOTED_HEAD if any(case.note for case in finding.cases[:SHOWN_CASES]) else _HEAD
     for page in range(pages):
         chosen = rows[page * _ROWS : (page + 1) * _ROWS]
-        height = _HEAD + _CELL + _CAPTION + _GAP
+        height = head + _CELL + _CAPTION + _GAP
         width = 2 * _MARGIN + SHOWN_PHOTOS * (_CELL + _GAP) - _GAP
         sheet = Image.new("RGB", (width, 2 * _MARGIN + 56 + len(chosen) * height), "white")
         draw = ImageDraw.Draw(sheet)
@@ -48,7 +49,7 @@ def write_sheets(audit: Audit, finding: Finding, folder: Path, picture: Picture)
         for line, cases in enumerate(chosen):
             left, top = _MARGIN, _MARGIN + 68 + line * height
             for number, case in cases:
-                _draw_case(sheet, (left, top), number, case, audit, picture)
+                _draw_case(sheet, (left, top, head), number, case, audit, picture)
                 left += min(len(case.photos), SHOWN_PHOTOS) * (_CELL + _GAP)
         sheet.save(folder / f"{finding.kind}{f'-{page + 1}' if page else ''}.png", optimize=True)
 
@@ -70,26 +71,27 @@ def _rows(cases: Sequence[Case]) -> Iterator[list[tuple[int, Case]]]:
 
 def _draw_case(
     sheet: Image.Image,
-    corner: tuple[int, int],
+    place: tuple[int, int, int],
     number: int,
     case: Case,
     audit: Audit,
     picture: Picture,
 ) -> None:
     draw = ImageDraw.Draw(sheet)
-    left, top = corner
+    left, top, height = place
     shown = case.photos[:SHOWN_PHOTOS]
     width = len(shown) * (_CELL + _GAP) - _GAP
     draw.line((left, top, left + width, top), _RULE, 1)
     more = f" · {len(case.photos)} photos" if len(case.photos) > SHOWN_PHOTOS else ""
-    head = f"{number}{more}{' · ' if case.note else ''}{case.note}"
-    _lines(draw, (left, top + 4), head, width, 11, 2, _SOFT)
+    title = f"{number}{more}{' · ' if case.note else ''}{case.note}"
+    _lines(draw, (left, top + 4), title, width, 11, 3, _SOFT)
     for index in shown:
         photo = audit.photos[index]
-        _paste(sheet, (left, top + _HEAD), picture(index), _CELL)
-        below = top + _HEAD + _CELL + 3
-        _lines(draw, (left, below), photo.label or "no label", _CELL, 12, 1, _INK)
-        _lines(draw, (left, below + 16), photo.path, _CELL, 10, 2, _SOFT)
+        _paste(sheet, (left, top + height), picture(index), _CELL)
+        below = top + height + _CELL + 3
+        below += _lines(draw, (left, below), photo.label or "no label", _CELL, 12, 2, _INK) + 2
+        path = plain(photo.path, 2 * _characters(_CELL, 10) - 4)  # keeps its end
+        _lines(draw, (left, below), path, _CELL, 10, 2, _SOFT)
         left += _CELL + _GAP
 
 
@@ -172,13 +174,17 @@ def _lines(
     size: int,
     most: int,
     colour: str,
-) -> None:
-    """Writes text in at most so many lines of a width, with an ellipsis for what had to go."""
-    characters = max(2, int(width / (size * 0.62)))
-    lines = textwrap.wrap(
-        plain(text, most * characters), characters, max_lines=most, placeholder="…"
-    ) or [""]
+) -> int:
+    """Writes text in at most so many lines of a width and tells the height that they took."""
+    characters = _characters(width, size)
+    lines = textwrap.wrap(plain(text, 400), characters, max_lines=most, placeholder="…") or [""]
     draw.multiline_text(corner, "\n".join(lines), colour, _font(size), spacing=2)
+    return len(lines) * (size + 4)
+
+
+def _characters(width: int, size: int) -> int:
+    """How many letters of a size a line holds."""
+    return max(2, int(width / (size * 0.58)))
 
 
 def _paste(sheet: Image.Image, corner: tuple[int, int], picture: Image.Image | None, side: int):

@@ -1,6 +1,5 @@
 """The audit as plain text: summary.txt, for terminals and for reviews of changes."""
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,6 +10,7 @@ from trainer.audit_words import (
     overview,
     percent,
     plain,
+    setting,
     verdict,
 )
 from trainer.findings import Audit, Finding, SourceFacts
@@ -135,5 +135,4 @@ def _not_found(findings: Iterable[Finding]) -> Iterator[str]:
 
 def _settings(audit: Audit) -> Iterator[str]:
     for name, value in audit.settings.items():
-        written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield from _wrapped(plain(f"{name}: {written}", 2000), "  ", "    ")
+        yield from _wrapped(plain(f"{name}: {setting(value)}", 2000), "  ", "    ")

@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainer.findings import TRAIN_SHARE, Audit, Case, Finding, SourceFacts, Spread, count_photos
 
@@ -80,6 +81,15 @@ def percent(share: float) -> str:
     if 0.99 < share < 1:
         return "over 99%"
     return f"{share:.0%}"
+
+
+def setting(value: Any) -> str:
+    """A setting as people write it: "pillow 12.3, torch 2.9" for a dictionary."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {setting(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value))
+    return str(value)
 
 
 def how_many_shown(finding: Finding) -> str:
@@ -225,16 +235,17 @@ def sample(audit: Audit, classes: int, photos: int) -> list[tuple[str, str, list
     drawn = []
     for source, label in chosen:
         members = by_class[source, label]
-        picks = random.Random(f"{seed}/{source}/{label}").sample(members, min(photos, len(members)))
+        rng = random.Random(ascii((seed, source, label)))  # a folder's name need not be text
+        picks = rng.sample(members, min(photos, len(members)))
         drawn.append((source, label, sorted(picks)))
     return drawn
 
 
 def _size(count: float) -> str:
-    """A file's size in the unit that reads best."""
+    """A file's size in the unit that reads best, which no line end parts from its number."""
     if count < 1000:
-        return f"{count:.0f} B"
-    return f"{count / 1000:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+        return f"{count:.0f}\u00a0B"
+    return f"{count / 1000:,.0f}\u00a0kB" if count < 1e6 else f"{count / 1e6:,.1f}\u00a0MB"
 
 
 def _shares(counts: dict[str, int]) -> str:
