@@ -15,6 +15,8 @@ from transformers import pipeline
 
 from space import checkpoints
 from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint, save_checkpoint
+from space.labels import Car, parse_label
+from space.recognizer import CarRecognizer
 
 CLASSIFIER = "classifier.weight"
 
@@ -165,7 +167,42 @@ def test_timm_transformers_and_marque_agree(request, tiny_checkpoint, name):
     assert transformers_scores(folder, photo, count) == pytest.approx(marque, abs=1e-5)
 
 
+def test_what_labels_mean_is_kept(tmp_path):
+    cars = [Car("Renault", "Clio", None), Car("BMW", "1 Series", None), Car("Audi", "A4", 2012)]
+    save_checkpoint(
+        tmp_path,
+        timm.create_model("test_efficientnet", num_classes=3),
+        architecture="test_efficientnet",
+        model_args={},
+        labels=["clio", "bmw serie 1", "Audi A4 2012"],
+        cars=cars,
+        data_config=TINY_DATA_CONFIG,
+        training={},
+    )
+    assert open_checkpoint(tmp_path).cars == tuple(cars)
+    recognition = CarRecognizer.from_pretrained(tmp_path).predict(draw_car(1))
+    found = {car.label: (car.make, car.model, car.year) for car in recognition.predictions}
+    assert found["clio"] == ("Renault", "Clio", None)
+    assert {score.make for score in recognition.makes} == {"Renault", "BMW", "Audi"}
+
+
+def test_labels_of_a_checkpoint_that_does_not_say_what_they_mean_are_parsed(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["cars"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(folder).cars == tuple(parse_label(label) for label in TINY_LABELS)
+
+
 # Refused
+
+
+@pytest.mark.parametrize(
+    "cars",
+    [[], "cars", [["Audi", "A4", "2012"]] * 4, [["Audi", "A4"]] * 4, [["", "A4", 2012]] * 4, [1]],
+)
+def test_meanings_that_do_not_fit_the_labels_are_refused(folder, cars):
+    change_config(folder, cars=cars)
+    assert_refused(folder, "cars must list make, model and year .* of each of the 4 labels")
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -156,9 +156,8 @@ def _photos_of(
             else:
                 photos.append(_Photo(source.name, path, label, car_of[label], reader))
     if unknown:
-        raise DataError(
-            f"the checkpoint does not know {len(unknown)} classes: {sorted(unknown)[:3]}"
-        )
+        some = ", ".join(sorted(unknown)[:3])
+        raise DataError(f"the checkpoint does not know {len(unknown)} of the classes: {some}")
     wanted = sum(row["split"] == split for row in rows.values())
     if len(photos) < wanted or not photos:
         raise DataError(
