@@ -57,7 +57,7 @@ def test_a_class_that_the_checkpoint_does_not_know_is_named(tiny_checkpoint, tmp
         "source,path,label,split,group\none,Zaz 965/1.png,Zaz 965,test,a\n"
     )
     assert main(arguments(tiny_checkpoint, tmp_path, "one")) == 1
-    assert "does not know 1 classes: Zaz 965" in capsys.readouterr().err
+    assert "does not know 1 of the classes: Zaz 965" in capsys.readouterr().err
 
 
 def test_the_interval_is_wilsons():
