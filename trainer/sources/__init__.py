@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from trainer.sources import algerian, folder, hub, stanford
+from trainer.sources import algerian, folder, hub, stanford, urls
 from trainer.sources.base import Columns, DataError, Problem, Source, content_key
 from trainer.sources.fetch import fetch
 
@@ -38,6 +38,7 @@ ADAPTERS: dict[str, Callable[[str, str, Columns], Source]] = {
     "algerian_used_cars": algerian.read,
     "folder": folder.read,
     "filenames": folder.read_file_names,
+    "urls": urls.read,
     "hub": hub.read,
 }
 
@@ -85,6 +86,8 @@ def read_source(spec: str, columns: Columns | None = None) -> Source:
 def _guess(name: str, location: str) -> str | None:
     """The adapter for a location without one; None when nothing is there."""
     path = Path(location)
+    if path.suffix.lower() == ".csv" and not path.is_dir():
+        return "urls"
     if path.is_dir():
         if any(path.rglob("*.parquet")):
             return "hub"

@@ -1,0 +1,295 @@
+"""Reads a collector's table: addresses of photos, what they show, and any further columns.
+
+Nobody writes such tables by one rule. Encoding, delimiter and the meaning of columns are found out
+from the file; a row that cannot be used is a problem of its own and costs no other row.
+"""
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from space.labels import Car
+from trainer.names import car_label, car_of, find_make, normal, parse_name
+from trainer.sources.base import DataError, Problem
+
+MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
+MODEL_COLUMNS = ("model", "modelname", "carmodel")
+YEAR_COLUMNS = ("year", "modelyear", "productionyear", "caryear")
+_LABEL_COLUMNS = ("label", "class", "classname", "classlabel")
+_NAME_COLUMNS = ("name", "car", "carname", "vehicle", "title")  # behind make and model
+_PICTURE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "pic"}
+_ADDRESS_WORDS = {"url", "urls", "uri", "link", "links", "src", "href", "address"}
+
+# What people write into a cell to say that there is nothing.
+_NOTHING = {"", "na", "nan", "none", "null", "nil", "tbd", "tba", "unknown", "other", "missing"}
+
+_ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
+# Addresses may hold commas, bars and blanks; a separator is one only where another one follows.
+_BETWEEN = re.compile(r"[\s|;,]+(?=(?:[a-z][a-z0-9+.-]*:)?//)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A usable row.
+
+    Attributes:
+        number: its line number among all rows, the first below the header being 1.
+        urls: the addresses of its photos.
+        label: its class; rows that name the same car alike have the same one.
+        car: the car that the label means.
+        cells: every further column, stripped, empty where nothing stands.
+    """
+
+    number: int
+    urls: tuple[str, ...]
+    label: str
+    car: Car
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A collector's table.
+
+    Attributes:
+        lines: what can be used.
+        problems: what cannot, by row number, and why.
+        address_columns: where the addresses of photos were found.
+        unused: columns of other addresses, which are neither photos nor properties of a car.
+    """
+
+    lines: tuple[Line, ...]
+    problems: tuple[Problem, ...]
+    address_columns: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def is_blank(text: str) -> bool:
+    """Whether a cell says nothing: empty, a dash, "n/a", "- TBD -", "unknown"."""
+    return normal(text) in _NOTHING
+
+
+def read_cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Reads a table whatever its encoding and delimiter.
+
+    Returns:
+        The names of its columns, unnamed ones left out, and each row's stripped cells. Rows that
+        are wholly empty count, so that the numbers of the others are those of the file.
+
+    Raises:
+        DataError: the file is not there, is empty, or has no header.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"the table {path} cannot be read: {error.strerror}") from None
+    text = _decode(content).lstrip("\r\n")
+    rows = _split(text)
+    if not rows:
+        raise DataError(f"the table {path} is empty")
+    header = [" ".join(cell.split()) for cell in rows[0]]
+    if any(_ADDRESS.match(cell) for cell in header):
+        raise DataError(
+            f"the first line of {path} holds an address where the columns' names should be; put a "
+            "line such as url,label above it"
+        )
+    names: dict[int, str] = {}
+    for number, name in enumerate(header):
+        if name and name not in names.values():
+            names[number] = name
+    if not names:
+        raise DataError(f"the first line of {path} names no column")
+    # The cells of a short row are empty, those beyond the header have no column.
+    return list(names.values()), [
+        {name: row[number].strip() if number < len(row) else "" for number, name in names.items()}
+        for row in rows[1:]
+    ]
+
+
+def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    """The column with the first of these names, in any case and punctuation."""
+    by_name = {normal(column): column for column in reversed(list(columns))}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def read_car(make: str, model: str, year: str) -> Car:
+    """The car of three cells, its make in the spelling of `trainer.names`.
+
+    Raises:
+        ValueError: there is no make or model, or the year is none.
+    """
+    if is_blank(make):
+        raise ValueError("it names no make")
+    if is_blank(model):
+        raise ValueError("it names no model")
+    number = None
+    if not is_blank(year):
+        match = re.fullmatch(r"((?:18|19|20)\d\d)(?:\.0+)?", year.strip())
+        if not match:
+            raise ValueError(f"its year {year!r} is none")
+        number = int(match[1])
+    make, words = _make(make), model.split()
+    found = find_make(words)
+    if found and found[0] == make and found[1] < len(words):  # "BMW" and "BMW X5"
+        words = words[found[1] :]
+    return Car(make, " ".join(words), number)
+
+
+def read_table(path: Path, source: str) -> Table:
+    """Reads a table of addresses.
+
+    Args:
+        source: what its problems are filed under.
+
+    Raises:
+        DataError: it cannot be read, or has no column of addresses or none of labels.
+    """
+    columns, rows = read_cells(path)
+    addresses, unused = _address_columns(columns, rows)
+    if not addresses:
+        raise DataError(
+            f"{path} has no column of addresses; name one url, image or photo. It has "
+            f"{', '.join(columns)}"
+        )
+    label = _label_column(columns, rows)
+    make, model, year = (
+        find_column(columns, names) for names in (MAKE_COLUMNS, MODEL_COLUMNS, YEAR_COLUMNS)
+    )
+    if not label and not make:
+        raise DataError(
+            f"{path} has no column that says what the photos show; name one label, or have make, "
+            f"model and year. It has {', '.join(columns)}"
+        )
+    further = [column for column in columns if column not in {*addresses, *unused, label}]
+    if make and not label:
+        further = [column for column in further if column not in {make, model, year}]
+    lines, problems = [], []
+    spelled: dict[str, Car] = {}
+    for number, row in enumerate(rows, start=1):
+        if not any(row.values()):
+            continue
+        urls, bad = _addresses([row[column] for column in addresses])
+        problems += [Problem(source, f"row {number}: {text}", "is no address") for text in bad]
+        try:
+            if label:
+                car = _car_of(row[label])
+            elif model:
+                car = read_car(row[make or ""], row[model], row[year] if year else "")
+            else:
+                if is_blank(row[make or ""]):
+                    raise ValueError("it names no make")
+                car = Car(_make(row[make or ""]), "", None)
+            if not urls and not bad:
+                raise ValueError("it has no address")
+        except ValueError as error:
+            problems.append(Problem(source, f"row {number}: {' '.join(urls)}".strip(), str(error)))
+            continue
+        car = spelled.setdefault(normal(car_label(car)), car)
+        cells = {column: row[column] for column in further}
+        if urls:
+            lines.append(Line(number, tuple(urls), car_label(car), car, cells))
+    return Table(tuple(lines), tuple(problems), tuple(addresses), tuple(unused))
+
+
+def _decode(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # "Unicode text" of Excel
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")  # the Latin-1 of Windows
+
+
+def _split(text: str) -> list[list[str]]:
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        # A quote somewhere is never closed, and would swallow every row below. Line by line it
+        # costs its own row alone.
+        lines = [line[: csv.field_size_limit()] for line in io.StringIO(text, newline=None)]
+        return [next(csv.reader([line], delimiter=delimiter), []) for line in lines]
+
+
+def _address_columns(columns: list[str], rows: list[dict[str, str]]) -> tuple[list[str], list[str]]:
+    """The columns of photos' addresses, and those of other addresses."""
+    holding = []
+    for column in columns:
+        values = [row[column] for row in rows if not is_blank(row[column])]
+        if sum(bool(_ADDRESS.search(value)) for value in values) * 2 > len(values):
+            holding.append(column)
+    words = {
+        column: set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", column).lower()))
+        for column in columns
+    }
+    chosen = (
+        [column for column in holding if _is_of_pictures(column, words[column])]
+        or [column for column in holding if words[column] & _ADDRESS_WORDS]
+        or holding
+        # No value is an address: the rows will say so, one by one.
+        or [c for c in columns if words[c] & (_ADDRESS_WORDS | _PICTURE_WORDS)][:1]
+    )
+    return chosen, [column for column in holding if column not in chosen]
+
+
+def _is_of_pictures(column: str, words: set[str]) -> bool:
+    return bool(words & _PICTURE_WORDS) or normal(column).startswith(tuple(_PICTURE_WORDS))
+
+
+def _label_column(columns: list[str], rows: list[dict[str, str]]) -> str | None:
+    """The column that names the class; None where make and model do it better."""
+    names = find_column(columns, MAKE_COLUMNS) and find_column(columns, MODEL_COLUMNS)
+    label = find_column(columns, _LABEL_COLUMNS)
+    # Numbers of classes say less than makes and models do.
+    if label and not (names and not any(re.search(r"[^\W\d]", row[label]) for row in rows)):
+        return label
+    return None if names else find_column(columns, _NAME_COLUMNS)
+
+
+def _addresses(cells: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The addresses in some cells, and what stands there without being one."""
+    urls, bad = [], []
+    for cell in cells:
+        if is_blank(cell):
+            continue
+        for text in _pieces(cell):
+            text = text.strip(" \t\r\n|;,\"'<>")
+            if text.startswith("//"):
+                text = f"https:{text}"
+            if re.match(r"https?://[^/\s]", text, re.IGNORECASE):
+                urls.append(re.sub(r"\s", "%20", text))
+            elif text:
+                bad.append(text)
+    return list(dict.fromkeys(urls)), bad
+
+
+def _pieces(cell: str) -> list[str]:
+    if cell.startswith("["):
+        for read in (json.loads, ast.literal_eval):  # the second, for what Python programs wrote
+            try:
+                found = read(cell)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            if isinstance(found, list) and all(isinstance(text, str) for text in found):
+                return found
+        cell = cell.strip("[]")
+    return _BETWEEN.split(cell)
+
+
+def _make(text: str) -> str:
+    """The make in its one spelling, or as it stands where it is not known."""
+    words = re.split(r"[\s_]+", text.strip())
+    found = find_make(words)
+    return found[0] if found and found[1] == len(words) else " ".join(words)
+
+
+def _car_of(label: str) -> Car:
+    if is_blank(label):
+        raise ValueError("it has no label")
+    return parse_name(label) or car_of(label)
