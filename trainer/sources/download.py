@@ -13,7 +13,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,12 +24,13 @@ from tqdm import tqdm
 
 from space.photos import MAX_BYTES, PhotoError, load_photo
 from trainer.sources.base import DataError
-from trainer.sources.network import RefusedError, Transport, deadline
+from trainer.sources.network import NoSuchNameError, RefusedError, Transport, deadline
 
 USER_AGENT = "Marque (collects photos for training a car recogniser; python-httpx2)"
 OK, FAILED, LATER = "ok", "failed", "later"
 
 _MAX_REDIRECTS = 5
+_MAX_SILENCE = 10  # requests in a row without an answer, after which a host is left for another run
 _MIN_SIDE = 32  # pixels; below are the dots by which pages count their readers, and blank stand-ins
 _LATER_STATUS = {408, 425, 429}  # and all from 500 on
 
@@ -213,7 +214,8 @@ class _LaterError(Exception):
 @dataclass
 class _Host:
     slots: threading.Semaphore
-    free_at: float = field(default=0.0)  # until then it wants to be left alone
+    free_at: float = 0.0  # until then it wants to be left alone
+    silence: int = 0  # requests in a row that it has not answered
 
 
 class _Fetcher:
@@ -269,7 +271,9 @@ class _Fetcher:
             with self._slot(target.host) as host:
                 start = time.monotonic()
                 try:
+                    host.silence += 1
                     with deadline(left), self._client.stream("GET", target) as response:
+                        host.silence = 0
                         if not response.has_redirect_location:
                             self._check_status(response, host)
                             return self._keep(url, response)
@@ -277,6 +281,8 @@ class _Fetcher:
                 except httpx2.RequestError as error:
                     late = time.monotonic() - start >= left
                     raise _LaterError(self._describe(error, late)) from error
+                except NoSuchNameError as error:
+                    raise _LaterError(str(error), again=False) from error
                 except httpx2.InvalidURL as error:
                     raise _FailedError(f"is redirected to no address: {error}") from None
                 left -= time.monotonic() - start
@@ -289,6 +295,9 @@ class _Fetcher:
             slots = threading.Semaphore(self._manners.per_host)
             host = self._hosts.setdefault(name, _Host(slots))
         with host.slots:
+            if host.silence >= _MAX_SILENCE:
+                reason = f"{name} has not answered {host.silence} requests in a row"
+                raise _LaterError(reason, again=False)
             while (pause := host.free_at - time.monotonic()) > 0:
                 if pause > self._manners.longest_pause:
                     raise _LaterError(f"{name} wants a pause of {pause:.0f} s", again=False)

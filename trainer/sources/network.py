@@ -25,6 +25,10 @@ class RefusedError(Exception):
     """An address is not public."""
 
 
+class NoSuchNameError(Exception):
+    """A host's name leads nowhere."""
+
+
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Within it, what this thread reads and writes times out after so many seconds in all.
@@ -84,7 +88,7 @@ class _Backend(httpcore2.NetworkBackend):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError(f"the name {host} leads nowhere: {error}") from error
+            raise NoSuchNameError(f"the name {host} leads nowhere: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not self._allow_private:
             for address in addresses:
