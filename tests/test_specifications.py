@@ -9,7 +9,8 @@ import pytest
 from space.labels import Car
 from trainer.names import car_of
 from trainer.sources import DataError
-from trainer.specifications import join, read_specifications, write_blanked
+from trainer.spec_columns import write_blanked
+from trainer.specifications import join, read_specifications
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,7 +8,7 @@ from trainer.sources.base import Columns, DataError, File, Problem, Source, from
 
 
 def read(name: str, location: str, columns: Columns) -> Source:
-    """Reads FILE.csv by way of FILE.csv.collected/, which `trainer.collect` fills.
+    """Reads FILE.csv by way of FILE.csv.collected/, which `trainer.collection` fills.
 
     Once every address is settled, nothing is downloaded any more. Insides stay in: whoever reads a
     source decides about them. A label may be spelled otherwise than in its folder's name.
@@ -16,7 +16,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Raises:
         DataError: the table cannot be understood, or none of its photos could be had.
     """
-    from trainer.collect import PHOTOS, collect, is_complete  # which imports this package
+    from trainer.collection import PHOTOS, collect, is_complete  # which imports this package
 
     file = Path(location)
     if not file.is_file():
