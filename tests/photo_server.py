@@ -125,6 +125,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.photos = photos
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps broken connections, which some tests are about, out of the tests' output."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
