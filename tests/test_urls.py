@@ -19,12 +19,13 @@ from photo_server import Answer, PhotoServer, photo_bytes
 from PIL import Image
 
 from space.labels import Car
-from trainer import collect, collection
-from trainer.sources import DataError, network, read_source
-from trainer.sources.download import download
-from trainer.sources.network import is_public
-from trainer.sources.table import read_table
-from trainer.sources.visits import FAILED, LATER, OK, Manners
+from trainer import collect
+from trainer.collection import network, pipeline
+from trainer.collection.download import download
+from trainer.collection.network import is_public
+from trainer.collection.table import read_table
+from trainer.collection.visits import FAILED, LATER, OK, Manners
+from trainer.sources import DataError, read_source
 
 ROOT = Path(__file__).parent.parent
 BRISK = Manners(tries=3, pause=0.01, timeout=5, deadline=10, allow_private=True)
@@ -621,7 +622,7 @@ def test_insides_are_left_out_unless_they_are_wanted(server, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "trainer.exteriors", fake)
     assert run(file, out) == 0
     assert len(list((out / "photos" / "BMW X5").iterdir())) == 2
-    collection.collect(file, out, manners=BRISK)
+    pipeline.collect(file, out, manners=BRISK)
     assert [row["url"] for row in rows_of(out / "photos.csv")] == [car]
     assert len(list((out / "photos" / "BMW X5").iterdir())) == 1  # what was there before is gone
     assert reasons(out) == {"seat.jpg": "shows a seat"}
@@ -663,7 +664,7 @@ def test_the_exit_status_says_whether_to_run_again(server, tmp_path, capsys):
     ],
 )
 def test_a_label_is_a_safe_name_of_a_folder(label, folder):
-    assert collection.folder_name(label) == folder
+    assert pipeline.folder_name(label) == folder
 
 
 # --- as a source ------------------------------------------------------------------------------

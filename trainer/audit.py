@@ -18,13 +18,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from trainer import copies, exteriors
-from trainer.audit_report import write_audit
 from trainer.data import DataSet, read_photos
 from trainer.exteriors import Sightings, look_for_exteriors
-from trainer.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
 from trainer.mislabels import suspect_labels
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import PACKAGES, git_revision, package_versions
+from trainer.report.files import write_audit
+from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
 from trainer.sources import DataError
 from trainer.weights import WeightsError
 

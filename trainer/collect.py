@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.collection import PHOTOS, Collection, collect
+from trainer.collection.pipeline import PHOTOS, Collection, collect
+from trainer.collection.visits import Manners
 from trainer.sources import DataError
-from trainer.sources.visits import Manners
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,11 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Raises:
         DataError: the table cannot be understood, or none of its photos could be had.
     """
-    from trainer.collection import PHOTOS, collect, is_complete  # which imports this package
+    from trainer.collection.pipeline import (  # which imports this package
+        PHOTOS,
+        collect,
+        is_complete,
+    )
 
     file = Path(location)
     if not file.is_file():

@@ -12,10 +12,9 @@ import pytest
 from conftest import draw_car
 from PIL import Image
 
-from trainer import audit_report, audit_sheets, audit_words
-from trainer.audit_report import write_audit
-from trainer.audit_text import summary_text
-from trainer.findings import (
+from trainer.report import files, sheets, words
+from trainer.report.files import write_audit
+from trainer.report.findings import (
     Audit,
     Case,
     Finding,
@@ -25,6 +24,7 @@ from trainer.findings import (
     flagged,
     summarise,
 )
+from trainer.report.text import summary_text
 
 NASTY = {
     "script": '<script>alert("1")</script>.jpg',
@@ -179,12 +179,12 @@ def test_the_verdict_counts_copies_in_all_sources_together():
     photos = [PhotoFacts(source, "x", "clio", "g") for source in ("one", "two")]
     audit = audit_of(photos)
     assert [source.repeated for source in audit.sources] == [0, 0]
-    said = audit_words.verdict(audit, audit_words.all_together(audit))
+    said = words.verdict(audit, words.all_together(audit))
     assert said[0].text.endswith("2 of 2 photos stand more than once. Such a test measures memory.")
 
 
 def test_the_verdict_says_what_each_finding_does(small_audit):
-    said = audit_words.verdict(small_audit, audit_words.all_together(small_audit))
+    said = words.verdict(small_audit, words.all_together(small_audit))
     assert [statement.figure for statement in said] == ["50%", "1", "1", "2"]
     assert said[1].text.startswith("photo shows no car from outside")
     assert said[2].text.startswith("file cannot be opened")
@@ -291,8 +291,8 @@ def test_any_name_is_shown_and_none_is_obeyed(name, tmp_path):
     page = Page(tmp_path / "report.html")
     assert "script" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert audit_words.plain(name) in page.text
-    assert audit_words.plain(name) in (tmp_path / "summary.txt").read_text("utf-8")
+    assert words.plain(name) in page.text
+    assert words.plain(name) in (tmp_path / "summary.txt").read_text("utf-8")
     assert json.loads((tmp_path / "summary.json").read_text("utf-8"))["settings"]["command"]
 
     for table, column in (("images_metadata.csv", 1), ("findings/near_copies.csv", 2)):
@@ -305,8 +305,8 @@ def test_any_name_is_shown_and_none_is_obeyed(name, tmp_path):
 
 
 def test_text_for_the_eye_stays_on_one_line_and_bounded():
-    assert audit_words.plain("a\nb\u202e") == r"a\nb\u202e"
-    short = audit_words.plain("folder/" * 100 + "end.jpg", 40)
+    assert words.plain("a\nb\u202e") == r"a\nb\u202e"
+    short = words.plain("folder/" * 100 + "end.jpg", 40)
     assert len(short) == 40
     assert short.startswith("folder/")
     assert short.endswith("/end.jpg")
@@ -314,7 +314,7 @@ def test_text_for_the_eye_stays_on_one_line_and_bounded():
 
 def test_a_share_that_is_not_nothing_does_not_read_so():
     shares = [0, 0.0001, 0.5, 0.9999, 1]
-    assert [*map(audit_words.percent, shares)] == ["0%", "under 1%", "50%", "over 99%", "100%"]
+    assert [*map(words.percent, shares)] == ["0%", "under 1%", "50%", "over 99%", "100%"]
 
 
 def test_many_cases_are_told_of_but_not_all_shown(tmp_path):
@@ -340,7 +340,7 @@ def test_many_cases_are_told_of_but_not_all_shown(tmp_path):
 
 
 def test_thumbnails_stop_where_the_page_is_full(small_audit, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_report, "_THUMBNAIL_BUDGET", 6000)
+    monkeypatch.setattr(files, "_THUMBNAIL_BUDGET", 6000)
     write_audit(small_audit, tmp_path, picture)
     page = Page(tmp_path / "report.html")
     thumbnails = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
@@ -360,7 +360,7 @@ def test_classes_are_drawn_however_many_there_are(tmp_path):
     heights = []
     for classes in (20, 196, 3000):
         photos = [facts(f"{index}", f"class {index % classes}") for index in range(classes * 2)]
-        audit_sheets.write_class_distribution(audit_of(photos).sources, tmp_path / "x.png")
+        sheets.write_class_distribution(audit_of(photos).sources, tmp_path / "x.png")
         with Image.open(tmp_path / "x.png") as image:
             heights.append(image.height)
     assert heights[0] < 700 < 3000 < heights[1] < heights[2] < 20000

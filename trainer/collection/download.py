@@ -16,8 +16,8 @@ import httpx2
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from trainer.collection.visits import FAILED, LATER, OK, Download, Fetcher, Manners
 from trainer.sources.base import DataError
-from trainer.sources.visits import FAILED, LATER, OK, Download, Fetcher, Manners
 
 
 def download(

@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from trainer.audit_words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, plain, sample
-from trainer.findings import Audit, Case, Finding, SourceFacts
+from trainer.report.findings import Audit, Case, Finding, SourceFacts
+from trainer.report.words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, plain, sample
 
 Picture = Callable[[int], Image.Image | None]
 """Gives a small picture of the photo of a number; None when there is none."""

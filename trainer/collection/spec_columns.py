@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from space.labels import Car
+from trainer.collection.table import is_blank
 from trainer.names import normal
-from trainer.sources.table import is_blank
 
 Value = float | str | None
 

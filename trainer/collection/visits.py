@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 
 from space.photos import MAX_BYTES, PhotoError, load_photo
-from trainer.sources.network import NoSuchNameError, RefusedError, Transport, deadline
+from trainer.collection.network import NoSuchNameError, RefusedError, Transport, deadline
 
 USER_AGENT = "Marque (collects photos for training a car recogniser; python-httpx2)"
 OK, FAILED, LATER = "ok", "failed", "later"

@@ -1,7 +1,7 @@
 """Tables of cars' specifications: cleaned, written in one form, and joined to classes.
 
 A cleaned table is keyed by make, model and year. What is taken out of it, and by which rules, says
-`trainer.spec_columns`.
+`trainer.collection.spec_columns`.
 """
 
 import csv
@@ -11,17 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.names import normal
-from trainer.sources.base import DataError
-from trainer.sources.table import (
-    MAKE_COLUMNS,
-    MODEL_COLUMNS,
-    YEAR_COLUMNS,
-    find_column,
-    read_car,
-    read_cells,
-)
-from trainer.spec_columns import (
+from trainer.collection.spec_columns import (
     Blanked,
     Value,
     check_horsepower,
@@ -29,6 +19,16 @@ from trainer.spec_columns import (
     read_column,
     written,
 )
+from trainer.collection.table import (
+    MAKE_COLUMNS,
+    MODEL_COLUMNS,
+    YEAR_COLUMNS,
+    find_column,
+    read_car,
+    read_cells,
+)
+from trainer.names import normal
+from trainer.sources.base import DataError
 
 Identity = tuple[str, str, int | None]
 

@@ -3,7 +3,8 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from trainer.audit_words import (
+from trainer.report.findings import Audit, Finding, SourceFacts
+from trainer.report.words import (
     OVERVIEW_NOTE,
     all_together,
     many,
@@ -13,7 +14,6 @@ from trainer.audit_words import (
     setting,
     verdict,
 )
-from trainer.findings import Audit, Finding, SourceFacts
 
 _WIDTH = 92
 _COLUMNS = 2  # sources beside each other in the table

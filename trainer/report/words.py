@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.findings import TRAIN_SHARE, Audit, Case, Finding, SourceFacts, Spread, count_photos
+from trainer.report.findings import (
+    TRAIN_SHARE,
+    Audit,
+    Case,
+    Finding,
+    SourceFacts,
+    Spread,
+    count_photos,
+)
 
 SHOWN_CASES = 60  # of a finding, in the report and on contact sheets
 SHOWN_PHOTOS = 6  # of a case there

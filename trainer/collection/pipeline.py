@@ -12,13 +12,13 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.cache import PhotoCache
-from trainer.copies import group_copies
+from trainer.collection.download import download
+from trainer.collection.spec_columns import write_blanked
+from trainer.collection.specifications import Specifications, clean
+from trainer.collection.table import Table, read_table
+from trainer.collection.visits import LATER, OK, Download, Manners
+from trainer.copies import find_copies
 from trainer.sources import DataError, content_key
-from trainer.sources.download import download
-from trainer.sources.table import Table, read_table
-from trainer.sources.visits import LATER, OK, Download, Manners
-from trainer.spec_columns import write_blanked
-from trainer.specifications import Specifications, clean
 from trainer.splits import Photo
 
 PHOTOS = "photos"
@@ -157,14 +157,14 @@ def _choose(
             left_out += [_left(same, labels, reason, "damaged") for same in of_file[first.file]]
         else:
             label = next(iter(labels[first.url]))
-            photos.append(Photo(first.url, first.file, label, entry.key))
+            photos.append(Photo(first.url, first.file, label, entry.key, group=entry.key))
             rows.append(entry.row)
     if not photos:
         return []
     pixels = cache.pixels()
     groups: dict[str, list[int]] = defaultdict(list)
-    for index, photo in enumerate(group_copies(photos, pixels, rows)):
-        groups[photo.group].append(index)
+    for index, group in enumerate(find_copies([p.key for p in photos], pixels, rows).groups):
+        groups[group].append(index)
     chosen = []
     for members in groups.values():
         same = [result for index in members for result in of_file[photos[index].path]]

@@ -18,15 +18,15 @@ from typing import Any
 import jinja2
 from PIL import Image, ImageOps
 
-from trainer import audit_words as words
-from trainer.audit_sheets import (
+from trainer.report import words
+from trainer.report.findings import Audit, PhotoFacts, SourceFacts
+from trainer.report.sheets import (
     Picture,
     write_class_distribution,
     write_sample_grid,
     write_sheets,
 )
-from trainer.audit_text import summary_text
-from trainer.findings import Audit, PhotoFacts, SourceFacts
+from trainer.report.text import summary_text
 
 _THUMBNAIL = 128  # px
 _THUMBNAIL_BUDGET = 12_000_000  # characters of all thumbnails, so that the page stays under 15 MB
@@ -177,7 +177,7 @@ def _page(audit: Audit, together: SourceFacts, picture: Picture) -> Iterable[str
         lstrip_blocks=True,
     )
     environment.filters |= {"plain": words.plain, "percent": words.percent, "many": words.many}
-    return environment.get_template("audit_report.html").generate(
+    return environment.get_template("page.html").generate(
         audit=audit,
         together=together,
         verdict=words.verdict(audit, together),
