@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import draw_car
@@ -605,27 +604,24 @@ def test_of_copies_the_largest_stays_and_under_two_labels_none(server, tmp_path)
     }
 
 
-def test_insides_are_left_out_unless_they_are_wanted(server, tmp_path, monkeypatch):
-    seat = server.add("seat.jpg", photo_bytes(draw_car(1)))
-    car = server.add("car.jpg", photo_bytes(draw_car(2)))
-    file, out = write_table(tmp_path, f"{seat},BMW X5", f"{car},BMW X5"), tmp_path / "out"
-
-    def look_for_exteriors(photos, pixels, rows):
-        assert pixels[list(rows)].shape == (2, 3, 224, 224)
-
-        def excluding(photos):
-            return [replace(p, reason="shows a seat" if p.source == seat else "") for p in photos]
-
-        return SimpleNamespace(excluding=excluding)
-
-    fake = SimpleNamespace(look_for_exteriors=look_for_exteriors)
-    monkeypatch.setitem(sys.modules, "trainer.exteriors", fake)
+def test_insides_are_left_out_unless_they_are_wanted(server, tmp_path, real_data):
+    folder = real_data / "algerian_used_cars" / "DATA"
+    wheel = server.add("wheel.jpg", (folder / "duster" / "car412.jpg").read_bytes())
+    elephant = server.add(
+        "elephant.jpg", (real_data / "not_cars" / "African_elephant.jpg").read_bytes()
+    )
+    car = server.add("car.jpg", (folder / "duster" / "car410.jpg").read_bytes())
+    lines = [f"{url},Dacia Duster" for url in (wheel, elephant, car)]
+    file, out = write_table(tmp_path, *lines), tmp_path / "out"
     assert run(file, out) == 0
-    assert len(list((out / "photos" / "BMW X5").iterdir())) == 2
+    assert len(list((out / "photos" / "Dacia Duster").iterdir())) == 3
     pipeline.collect(file, out, manners=BRISK)
     assert [row["url"] for row in rows_of(out / "photos.csv")] == [car]
-    assert len(list((out / "photos" / "BMW X5").iterdir())) == 1  # what was there before is gone
-    assert reasons(out) == {"seat.jpg": "shows a seat"}
+    assert len(list((out / "photos" / "Dacia Duster").iterdir())) == 1  # the others are gone
+    assert {name: reason[:19] for name, reason in reasons(out).items()} == {
+        "wheel.jpg": "no car from outside",
+        "elephant.jpg": "no car from outside",
+    }
 
 
 def test_the_exit_status_says_whether_to_run_again(server, tmp_path, capsys):

@@ -18,6 +18,7 @@ from trainer.collection.specifications import Specifications, clean
 from trainer.collection.table import Table, read_table
 from trainer.collection.visits import LATER, OK, Download, Manners
 from trainer.copies import find_copies
+from trainer.exteriors import look_for_exteriors
 from trainer.sources import DataError, content_key
 from trainer.splits import Photo
 
@@ -182,8 +183,6 @@ def _choose(
             if result is not kept
         ]
     if not keep_insides and chosen:
-        from trainer.exteriors import look_for_exteriors  # its network is needed here alone
-
         candidates, places = [photos[i] for i in chosen], [rows[i] for i in chosen]
         looked = look_for_exteriors(candidates, pixels, places).excluding(candidates)
         for photo in looked:
