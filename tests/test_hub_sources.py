@@ -243,10 +243,10 @@ def parquet(photos, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(photos) -> tuple[list[str], list[int], list[bytes]]:
     labels = [index for index in range(len(CLASSES)) for _ in range(PHOTOS_PER_CLASS)]
-    return list(CLASSES), labels, photos["train"]
+    return list(CLASSES), labels * 2, photos["train"] + photos["test"]
 
 
-def test_the_training_half_of_a_hub_data_set_is_read(hub, reader, parquet, expected):
+def test_all_parts_of_a_hub_data_set_are_read(hub, reader, parquet, expected):
     hub.add_repo("org/cars", parquet, "dataset")
     assert reader(cars, "cars=org/cars") == expected
     with hub.down():
@@ -258,22 +258,22 @@ def test_a_folder_of_parquet_is_read_alike(reader, parquet, expected):
 
 
 def test_a_data_set_that_is_not_there(hub, reader):
-    with pytest.raises(DataError, match="org/nothing cannot be read as Parquet"):
+    with pytest.raises(DataError, match="org/nothing cannot be loaded"):
         reader(cars, "cars=org/nothing")
-    with hub.down(), pytest.raises(DataError, match="org/never cannot be read as Parquet"):
+    with hub.down(), pytest.raises(DataError, match="org/never cannot be loaded"):
         reader(impatient, cars, "cars=org/never")
 
 
 def test_a_private_data_set(hub, reader, parquet, expected):
     hub.add_repo("org/private-cars", parquet, "dataset", token="hf_secret")
-    with pytest.raises(DataError, match="org/private-cars cannot be read as Parquet"):
+    with pytest.raises(DataError, match="org/private-cars cannot be loaded"):
         reader(cars, "cars=org/private-cars")
     assert reader(logged_in, "hf_secret", cars, "cars=org/private-cars") == expected
 
 
 def test_a_data_set_whose_parquet_is_damaged(hub, reader):
     hub.add_repo("org/damaged", {"data/train-00000-of-00001.parquet": b"PAR1 not"}, "dataset")
-    with pytest.raises(DataError, match="org/damaged cannot be read as Parquet"):
+    with pytest.raises(DataError, match="org/damaged cannot be loaded"):
         reader(cars, "cars=org/damaged")
 
 
@@ -285,14 +285,14 @@ def test_a_data_set_whose_files_disagree(hub, reader, parquet, tmp_path):
         "data/train-00001-of-00002.parquet": (tmp_path / "train.parquet").read_bytes(),
     }
     hub.add_repo("org/disagreeing", files, "dataset")
-    with pytest.raises(DataError, match="org/disagreeing cannot be read as Parquet"):
+    with pytest.raises(DataError, match="org/disagreeing cannot be loaded"):
         reader(cars, "cars=org/disagreeing")
 
 
 def test_a_connection_that_breaks_within_the_photos(hub, reader, parquet, expected):
     repo = hub.add_repo("org/cut-cars", parquet, "dataset")
     repo.broken_after = 2_000
-    with pytest.raises(DataError, match="org/cut-cars cannot be read as Parquet"):
+    with pytest.raises(DataError, match="org/cut-cars cannot be loaded"):
         reader(impatient, cars, "cars=org/cut-cars")
     repo.broken_after = None
     assert reader(cars, "cars=org/cut-cars") == expected
@@ -305,7 +305,7 @@ def test_a_data_set_without_class_names(hub, reader, photos, tmp_path):
         tmp_path / "train.parquet"
     )
     hub.add_repo("org/nameless", tmp_path, "dataset")
-    with pytest.raises(DataError, match="a column `label` of class labels"):
+    with pytest.raises(DataError, match="a column 'label' of named classes"):
         reader(cars, "cars=org/nameless")
 
 

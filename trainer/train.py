@@ -77,6 +77,7 @@ def train(config: TrainConfig) -> Path:
         ),
     )
     set_seed(config.seed)
+    dealing = accelerator.is_main_process and not config.resume
     with accelerator.main_process_first():
         training_cache = PhotoCache(config.cache, geometry(config.cache_size))
         serving_cache = PhotoCache(config.cache, geometry(config.test_size))
@@ -84,12 +85,14 @@ def train(config: TrainConfig) -> Path:
             config.data,
             training_cache,
             columns=config.columns,
-            # A resumed run goes on with the photos that it began with.
-            split_file=config.out / SPLIT if config.resume else config.split_file,
+            # One process deals. The others, and a resumed run, take the photos that it dealt.
+            split_file=config.split_file if dealing else config.out / SPLIT,
             scheme=config.scheme,
             seed=config.seed,
             exteriors=not config.keep_non_exteriors,
         )
+        if dealing:
+            _write_split_and_left_out(config.out, data)
         training_rows = data.cached(training_cache, TRAIN)
         validation_rows = data.cached(serving_cache, VALIDATION)
     classes = data.classes
@@ -113,7 +116,6 @@ def train(config: TrainConfig) -> Path:
         trainer.load_state(config.out / RESUME)
         accelerator.print(f"resuming after epoch {len(trainer.history)}")
     if accelerator.is_main_process:
-        _write_split_and_left_out(config.out, data)
         facts = describe_run(
             config,
             data,

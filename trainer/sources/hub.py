@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import httpx2
-from datasets import ClassLabel, Dataset, Image, concatenate_datasets, load_dataset
+from datasets import ClassLabel, Dataset, Image, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
 
 from space.labels import Car
@@ -26,11 +26,13 @@ def read(name: str, location: str, columns: Columns) -> Source:
     labels: dict[str, None] = {}  # in the data set's own order
     for part, table in parts.items():
         found = table.features
-        if not isinstance(found.get(columns.image), Image) or columns.label not in found:
+        if not isinstance(found.get(columns.image), Image) or not _has_names(
+            found.get(columns.label)
+        ):
             raise DataError(
                 f"--data {name}={location} needs a column {columns.image!r} of pictures and a "
-                f"column {columns.label!r} of classes; it has {dict(found)}; --image-column and "
-                "--label-column name others"
+                f"column {columns.label!r} of named classes; it has {dict(found)}; --image-column "
+                "and --label-column name others"
             )
         named = _label_names(table, columns.label)
         labels |= dict.fromkeys(_order(table, columns.label, named))
@@ -43,6 +45,12 @@ def read(name: str, location: str, columns: Columns) -> Source:
     photos = concatenate_datasets(tables).add_column("label", [index[text] for text in texts])
     cars: tuple[Car, ...] = tuple(car_of(label) for label in labels)
     return Source(name, photos.cast(features(list(labels))), cars, tuple(problems))
+
+
+def _has_names(label: object) -> bool:
+    """Whether a column says what its classes are called: numbers alone are no names."""
+    text = isinstance(label, Value) and label.dtype in ("string", "large_string")
+    return isinstance(label, ClassLabel) or text
 
 
 def _label_names(table: Dataset, column: str) -> list[str]:
