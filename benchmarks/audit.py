@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 50_000])
     parser.add_argument("--no-network", action="store_true", help="as for the audit")
     options = parser.parse_args()
-    rows = []
+    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     for count in options.counts:
         with tempfile.TemporaryDirectory() as folder:
             draw(Path(folder) / "photos", count)
@@ -37,23 +37,21 @@ def main() -> None:
             output = audit(Path(folder), options.no_network)
             seconds = time.monotonic() - started
             summary = json.loads((Path(folder) / "report" / "summary.json").read_text())
-            rows.append({
-                "photos": count,
-                "seconds": seconds,
-                "photos_per_second": count / seconds,
-                "peak_memory_bytes": int(output),
-                "groups": sum(source["groups"] for source in summary["sources"]),
-            })  # fmt: skip
-            print(rows[-1], flush=True)
-            write_json(
-                RESULT,
-                {
-                    "command": "python -m benchmarks.audit",
-                    "network": not options.no_network,
-                    "git_revision": git_revision(),
-                    "rows": rows,
-                },
-            )
+        row = {
+            "photos": count,
+            "network": not options.no_network,
+            "seconds": seconds,
+            "photos_per_second": count / seconds,
+            "peak_memory_bytes": int(output),
+            "groups": sum(source["groups"] for source in summary["sources"]),
+            "git_revision": git_revision(),
+        }
+        print(row, flush=True)
+        # A result replaces the earlier one of its kind; the others stay.
+        key = (row["photos"], row["network"])
+        rows = [other for other in rows if (other["photos"], other["network"]) != key]
+        rows = sorted([*rows, row], key=lambda row: (row["photos"], row["network"]))
+        write_json(RESULT, {"command": "python -m benchmarks.audit", "rows": rows})
 
 
 def audit(folder: Path, no_network: bool) -> str:
