@@ -53,7 +53,7 @@ CAR_CLASSES = (
 
 _SIDE = 224
 _MIDDLE = 0.8  # of each side
-_BATCH = 64
+_BATCH = 32
 _NEIGHBOURS = 10
 # Enough photos to find company among; more would let time grow with the square of their number.
 _REFERENCES = 20_000
