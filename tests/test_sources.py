@@ -12,7 +12,8 @@ from scipy.io import savemat
 
 from space.labels import Car
 from trainer.classes import match, unite
-from trainer.sources import Columns, DataError, read_source, read_sources
+from trainer.source import Columns, DataError
+from trainer.sources import read_source, read_sources
 from trainer.sources.stanford import LABELS
 
 

@@ -10,7 +10,7 @@ from space.labels import Car
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import join, read_specifications
 from trainer.names import car_of
-from trainer.sources import DataError
+from trainer.source import DataError
 
 ROOT = Path(__file__).parent.parent
 

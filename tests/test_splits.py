@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.sources import DataError
+from trainer.source import DataError
 from trainer.splits import (
     EXCLUDED,
     TEST,

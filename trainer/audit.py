@@ -25,7 +25,7 @@ from trainer.options import add_cache_options, add_data_options, cache_of, colum
 from trainer.provenance import PACKAGES, git_revision, package_versions
 from trainer.report.files import write_audit
 from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
-from trainer.sources import DataError
+from trainer.source import DataError
 from trainer.weights import WeightsError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from space.labels import Car
 from trainer.names import normal
-from trainer.sources import Source
+from trainer.source import Source
 
 
 @dataclass(frozen=True)

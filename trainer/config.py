@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.sources import Columns, DataError
+from trainer.source import Columns, DataError
 from trainer.splits import Scheme
 from trainer.weights import AUTO, RANDOM
 

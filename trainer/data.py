@@ -11,7 +11,8 @@ from trainer.cache import PhotoCache
 from trainer.classes import Classes, unite
 from trainer.copies import Copies, find_copies
 from trainer.exteriors import look_for_exteriors
-from trainer.sources import Columns, DataError, Problem, Source, read_sources
+from trainer.source import Columns, DataError, Problem, Source
+from trainer.sources import read_sources
 from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
 
 # How photos are shrunk, for training and in use alike: squeezed to a square, so that nothing of

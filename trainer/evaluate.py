@@ -24,7 +24,8 @@ from space.recognizer import CarRecognizer, Recognition
 from trainer.classes import match
 from trainer.options import add_data_options, columns_of
 from trainer.provenance import git_revision
-from trainer.sources import Columns, DataError, read_sources
+from trainer.source import Columns, DataError
+from trainer.sources import read_sources
 from trainer.splits import SPLITS, TEST, read_split
 
 METRICS = "metrics.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.data import load_data
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.sources import DataError
+from trainer.source import DataError
 from trainer.splits import Scheme, write_split
 from trainer.weights import WeightsError
 

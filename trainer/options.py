@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainer.cache import PhotoCache
 from trainer.data import geometry
-from trainer.sources import Columns
+from trainer.source import Columns
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

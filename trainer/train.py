@@ -34,7 +34,7 @@ from trainer.data import DataSet, geometry, load_data
 from trainer.loop import Trainer, TrainingError
 from trainer.memory import keep_freed_memory
 from trainer.provenance import describe_run
-from trainer.sources import DataError
+from trainer.source import DataError
 from trainer.splits import TRAIN, VALIDATION, write_split
 from trainer.weights import WeightsError, create_model
 

@@ -19,7 +19,7 @@ from trainer.collection.table import Table, read_table
 from trainer.collection.visits import LATER, OK, Download, Manners
 from trainer.copies import find_copies
 from trainer.exteriors import look_for_exteriors
-from trainer.sources import DataError, content_key
+from trainer.source import DataError, content_key
 from trainer.splits import Photo
 
 PHOTOS = "photos"

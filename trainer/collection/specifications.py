@@ -28,7 +28,7 @@ from trainer.collection.table import (
     read_cells,
 )
 from trainer.names import normal
-from trainer.sources.base import DataError
+from trainer.source import DataError
 
 Identity = tuple[str, str, int | None]
 

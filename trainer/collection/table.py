@@ -15,7 +15,7 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.names import car_label, car_of, find_make, normal, parse_name
-from trainer.sources.base import DataError, Problem
+from trainer.source import DataError, Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
 MODEL_COLUMNS = ("model", "modelname", "carmodel")

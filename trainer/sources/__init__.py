@@ -19,19 +19,11 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from trainer.source import Columns, DataError, Source
 from trainer.sources import algerian, folder, hub, stanford, urls
-from trainer.sources.base import Columns, DataError, Problem, Source, content_key
 from trainer.sources.fetch import fetch
 
-__all__ = [
-    "Columns",
-    "DataError",
-    "Problem",
-    "Source",
-    "content_key",
-    "read_source",
-    "read_sources",
-]
+__all__ = ["read_source", "read_sources"]
 
 ADAPTERS: dict[str, Callable[[str, str, Columns], Source]] = {
     "stanford_cars": stanford.read,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.names import normal
-from trainer.sources.base import Columns, DataError, File, Problem, Source, from_files, photos_below
+from trainer.source import Columns, DataError, File, Problem, Source, from_files, photos_below
 
 _CARS = {
     "Golf": Car("Volkswagen", "Golf", None),

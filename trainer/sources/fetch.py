@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from trainer.sources.base import DataError
+from trainer.source import DataError
 
 _KAGGLE = "kaggle:"
 _KAGGLE_STEPS = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.names import car_label, car_of, find_make, parse_file_name
-from trainer.sources.base import (
+from trainer.source import (
     OFFICIAL,
     Columns,
     DataError,

@@ -8,7 +8,7 @@ from datasets.exceptions import DatasetsError
 
 from space.labels import Car
 from trainer.names import car_of
-from trainer.sources.base import OFFICIAL, Columns, DataError, Problem, Source, features
+from trainer.source import OFFICIAL, Columns, DataError, Problem, Source, features
 from trainer.sources.stanford import match_label
 
 

@@ -13,7 +13,7 @@ from scipy.io.matlab import MatReadError
 
 from space.labels import Car, parse_label
 from trainer.names import normal
-from trainer.sources.base import (
+from trainer.source import (
     OFFICIAL,
     Columns,
     DataError,

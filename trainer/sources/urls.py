@@ -4,7 +4,8 @@ import csv
 from pathlib import Path
 
 from space.labels import Car
-from trainer.sources.base import Columns, DataError, File, Problem, Source, from_files
+from trainer.collection.pipeline import PHOTOS, collect, is_complete
+from trainer.source import Columns, DataError, File, Problem, Source, from_files
 
 
 def read(name: str, location: str, columns: Columns) -> Source:
@@ -16,11 +17,6 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Raises:
         DataError: the table cannot be understood, or none of its photos could be had.
     """
-    from trainer.collection.pipeline import (  # which imports this package
-        PHOTOS,
-        collect,
-        is_complete,
-    )
 
     file = Path(location)
     if not file.is_file():
