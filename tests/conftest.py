@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from space.checkpoints import BUNDLED, save_checkpoint
 from space.recognizer import CarRecognizer
+from trainer.audit import main as audit
 from trainer.cache import PhotoCache
 from trainer.data import geometry
 
@@ -111,6 +112,17 @@ def real_data() -> Path:
 def real_cache(tmp_path_factory) -> PhotoCache:
     """A cache that all tests on real photos share, so that each photo is decoded once."""
     return PhotoCache(tmp_path_factory.mktemp("cache"), geometry(256))
+
+
+@pytest.fixture(scope="session")
+def algerian_report(real_data, real_cache, tmp_path_factory) -> Path:
+    """The audit of the real Algerian photos, made once for all tests that read it."""
+    out = tmp_path_factory.mktemp("algerian") / "report"
+    spec = f"--data=algerian_used_cars={real_data / 'algerian_used_cars'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.audit.cache_of", lambda options: real_cache)
+        assert audit([spec, f"--out={out}"]) == 0
+    return out
 
 
 def pytest_sessionfinish(session, exitstatus):

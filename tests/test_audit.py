@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import pytest
 from conftest import draw_car
 from test_data import planted  # noqa: F401 (a fixture)
 
@@ -13,7 +12,12 @@ from trainer.audit import main
 
 def audit(out: Path, *arguments: str) -> dict:
     assert main([*arguments, f"--out={out}"]) == 0
-    summary = json.loads((out / "summary.json").read_text())
+    return findings(out)
+
+
+def findings(report: Path) -> dict:
+    """What summary.json says, by kind of finding."""
+    summary = json.loads((report / "summary.json").read_text())
     return {finding["kind"]: finding for finding in summary["findings"]} | {"all": summary}
 
 
@@ -83,15 +87,8 @@ def test_a_missing_data_set_is_one_clear_line(tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.fixture
-def use_real_cache(real_cache, monkeypatch):
-    """The command line on the cache that all tests on real photos share."""
-    monkeypatch.setattr("trainer.audit.cache_of", lambda options: real_cache)
-
-
-def test_the_algerian_photos_are_what_is_known_of_them(real_data, use_real_cache, tmp_path):
-    spec = f"--data=algerian_used_cars={real_data / 'algerian_used_cars'}"
-    found = audit(tmp_path / "report", spec)
+def test_the_algerian_photos_are_what_is_known_of_them(algerian_report):
+    found = findings(algerian_report)
     # 438 of the 3,235 files are copies of another one; 85% of the files are here.
     copies = found["exact_copies"]["photos"] - found["exact_copies"]["cases"]
     assert 438 * 0.75 < copies < 438
@@ -100,11 +97,12 @@ def test_the_algerian_photos_are_what_is_known_of_them(real_data, use_real_cache
     assert found["conflicting_labels"]["cases"] <= 2
     assert found["wrong_labels"]["photos"] < 150
     assert found["all"]["expected_leak"] > 0.6
-    no_exterior = rows_of(tmp_path / "report" / "findings" / "no_exterior.csv")
+    no_exterior = rows_of(algerian_report / "findings" / "no_exterior.csv")
     assert "seen: " in no_exterior[0]["note"]
 
 
-def test_stanford_cars_holds_photos_under_two_labels(real_data, use_real_cache, tmp_path):
+def test_stanford_cars_holds_photos_under_two_labels(real_data, real_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.audit.cache_of", lambda options: real_cache)
     spec = f"--data=stanford_cars={real_data / 'stanford_cars'}"
     found = audit(tmp_path / "report", spec, "--no-network")
     assert 21 <= found["conflicting_labels"]["cases"] <= 25
