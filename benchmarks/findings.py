@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from space.checkpoints import write_json
-from trainer.cache import PhotoCache
-from trainer.data import DataSet, geometry, read_photos
+from trainer.cache import PhotoCache, geometry
+from trainer.data import DataSet, read_photos
 from trainer.evaluate import Share
 from trainer.exteriors import Sightings, look_for_exteriors
 from trainer.mislabels import suspect_labels

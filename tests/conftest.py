@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw
 from space.checkpoints import BUNDLED, save_checkpoint
 from space.recognizer import CarRecognizer
 from trainer.audit import main as audit
-from trainer.cache import PhotoCache
-from trainer.data import geometry
+from trainer.cache import PhotoCache, geometry
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
 TINY_DATA_CONFIG = {

@@ -9,8 +9,7 @@ from conftest import draw_car
 
 from space.photos import load_photo
 from space.transforms import to_pixels
-from trainer.cache import CachedPhotos, PhotoCache
-from trainer.data import geometry
+from trainer.cache import CachedPhotos, PhotoCache, geometry
 
 SIZE = 32
 

@@ -10,8 +10,8 @@ from conftest import draw_car
 from PIL import Image
 from test_copies import black_out, shrink
 
-from trainer.cache import PhotoCache
-from trainer.data import geometry, load_data, read_photos
+from trainer.cache import PhotoCache, geometry
+from trainer.data import load_data, read_photos
 from trainer.make_split import main as make_split
 from trainer.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme
 

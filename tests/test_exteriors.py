@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.cache import PhotoCache
-from trainer.data import geometry, load_data
+from trainer.cache import PhotoCache, geometry
+from trainer.data import load_data
 from trainer.exteriors import MAX_CAR, MIN_CAR, MIN_COMPANY, Sightings, look_for_exteriors
 from trainer.splits import EXCLUDED, Photo
 

@@ -101,14 +101,15 @@ def _named(spec: str) -> tuple[str, str]:
 
 def find(data: DataSet, sightings: Sightings | None, seed: int) -> tuple[Finding, ...]:
     """All kinds of findings, the most serious kind first; photos are numbered as in `_facts`."""
+    contradictions = _contradictions(data)
     findings = [
-        _contradictions(data),
+        contradictions,
         _blacked_out(data),
         _exact_copies(data),
         _near_copies(data),
     ]
     if sightings is not None:
-        findings += [_no_exterior(sightings), _wrong_labels(data, sightings, seed)]
+        findings += [_no_exterior(sightings), _wrong_labels(data, sightings, contradictions, seed)]
     findings.append(_unusable(data))
     return tuple(findings)
 
@@ -198,8 +199,10 @@ def _no_exterior(sightings: Sightings) -> Finding:
     )
 
 
-def _wrong_labels(data: DataSet, sightings: Sightings, seed: int) -> Finding:
-    contradicting = {index for case in _contradictions(data).cases for index in case.photos}
+def _wrong_labels(
+    data: DataSet, sightings: Sightings, contradictions: Finding, seed: int
+) -> Finding:
+    contradicting = {index for case in contradictions.cases for index in case.photos}
     outside = sightings.no_exterior
     judged = [
         index

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from trainer.cache import PhotoCache
 from trainer.classes import Classes, unite
@@ -14,20 +13,6 @@ from trainer.exteriors import look_for_exteriors
 from trainer.source import Columns, DataError, Problem, Source
 from trainer.sources import read_sources
 from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
-
-# How photos are shrunk, for training and in use alike: squeezed to a square, so that nothing of
-# the car is cropped away; on Stanford Cars that beats cropping.
-INTERPOLATION, CROP_PCT, CROP_MODE = "bicubic", 1.0, "squash"
-
-
-def geometry(size: int) -> dict[str, Any]:
-    """The geometric part of a data config for a square input of `size` pixels."""
-    return {
-        "input_size": (3, size, size),
-        "interpolation": INTERPOLATION,
-        "crop_pct": CROP_PCT,
-        "crop_mode": CROP_MODE,
-    }
 
 
 @dataclass(frozen=True)

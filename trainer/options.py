@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from trainer.cache import PhotoCache
-from trainer.data import geometry
+from trainer.cache import PhotoCache, geometry
 from trainer.source import Columns
 
 

@@ -26,11 +26,11 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
 from space.checkpoints import CheckpointError, file_hash, save_checkpoint
-from trainer.cache import CachedPhotos, PhotoCache
+from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
 from trainer.config import TrainConfig, parse_config
 from trainer.curves import write_log
-from trainer.data import DataSet, geometry, load_data
+from trainer.data import DataSet, load_data
 from trainer.loop import Trainer, TrainingError
 from trainer.memory import keep_freed_memory
 from trainer.provenance import describe_run

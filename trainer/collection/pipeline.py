@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.cache import PhotoCache
+from trainer.cache import PhotoCache, geometry
 from trainer.collection.download import download
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import Specifications, clean
@@ -24,13 +24,7 @@ from trainer.splits import Photo
 
 PHOTOS = "photos"
 _MARK = "collected.json"
-# In which photos are compared: as training sees them, see `trainer.data`.
-_GEOMETRY = {
-    "input_size": (3, 224, 224),
-    "interpolation": "bicubic",
-    "crop_pct": 1.0,
-    "crop_mode": "squash",
-}
+_SIDE = 224  # of the pictures in which photos are compared
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # on Windows
 
 
@@ -148,7 +142,7 @@ def _choose(
     for result in arrived:
         of_file[result.file].append(result)
     firsts = [same[0] for same in of_file.values()]
-    cache = PhotoCache(folder / "pixels", _GEOMETRY)
+    cache = PhotoCache(folder / "pixels", geometry(_SIDE))
     paths = [folder / "downloads" / first.file for first in firsts]
     entries = cache.add([path.read_bytes for path in paths], "looking at photos")
     photos, rows = [], []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.names import car_label, car_of, find_make, normal, parse_name
+from trainer.names import car_label, car_of, find_make, normal
 from trainer.source import DataError, Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
@@ -292,4 +292,4 @@ def _make(text: str) -> str:
 def _car_of(label: str) -> Car:
     if is_blank(label):
         raise ValueError("it has no label")
-    return parse_name(label) or car_of(label)
+    return car_of(label)
