@@ -70,7 +70,7 @@ class Checkpoint:
             its weights.
     """
 
-    model: torch.nn.Module
+    model: Any
     labels: tuple[str, ...]
     cars: tuple[Car, ...]
     data_config: dict[str, Any]

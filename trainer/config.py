@@ -69,6 +69,20 @@ class TrainConfig:
     warmup: float = _option("share of all steps over which the rate rises", default=0.15)
     weight_decay: float = _option("of matrices and kernels, not of biases and norms", default=0.05)
     label_smoothing: float = _option("0 trains on hard labels", default=0.1)
+    mixup: float = _option(
+        "alpha of mixup, which blends two photos and their labels (0.2 is usual); 0 for none",
+        default=0.0,
+    )
+    cutmix: float = _option(
+        "alpha of CutMix, which pastes a part of one photo into another (1 is usual); 0 for none",
+        default=0.0,
+    )
+    mix_share: float = _option("share of batches that mixup or CutMix mixes", default=0.5)
+    shrink: float = _option(
+        "share of photos that are put small into a larger frame, for cars that fill a part of "
+        "the photo only",
+        default=0.0,
+    )
     dropout: float = _option("before the head", default=0.2)
     ema: float = _option(
         "decay of the averaged weights that are kept; 0 keeps the raw ones", default=0.998
@@ -103,8 +117,15 @@ class TrainConfig:
             check(0 <= getattr(self, name) < 1, name, "it must be at least 0 and below 1")
         for name in ("lr", "head_lr_factor"):
             check(getattr(self, name) > 0, name, "it must be above 0")
-        for name in ("weight_decay", "clip"):
+        for name in ("mix_share", "shrink"):
+            check(0 <= getattr(self, name) <= 1, name, "it must be between 0 and 1")
+        for name in ("mixup", "cutmix", "weight_decay", "clip"):
             check(getattr(self, name) >= 0, name, "it must not be negative")
+        check(
+            not (self.mixup or self.cutmix) or self.batch_size % 2 == 0,
+            "batch_size",
+            "mixup and CutMix need pairs: make it even",
+        )
         check(self.precision in ("fp32", "bf16", "fp16"), "precision", "it is fp32, bf16 or fp16")
 
     @property

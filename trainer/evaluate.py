@@ -145,7 +145,8 @@ def _photos_of(
     rows = read_split(split_file)
     car_of = dict(zip(recognizer.labels, recognizer.cars, strict=True))
     photos, unknown = [], set()
-    for source in read_sources(specs, columns):
+    sources = read_sources(specs, columns)
+    for source in sources:
         known = match(source, recognizer.labels, recognizer.cars)
         for path, reader in zip(source.photos["path"], source.readers(), strict=True):
             row = rows.get((source.name, path), {})
@@ -159,7 +160,8 @@ def _photos_of(
     if unknown:
         some = ", ".join(sorted(unknown)[:3])
         raise DataError(f"the checkpoint does not know {len(unknown)} of the classes: {some}")
-    wanted = sum(row["split"] == split for row in rows.values())
+    given = {source.name for source in sources}
+    wanted = sum(row["split"] == split for (name, _), row in rows.items() if name in given)
     if len(photos) < wanted or not photos:
         raise DataError(
             f"{split_file} names {wanted} {split} photos, but --data has only {len(photos)} of them"

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from timm.data import Mixup
 from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
@@ -60,7 +62,7 @@ class Trainer:
         self,
         config: TrainConfig,
         accelerator: Accelerator,
-        model: torch.nn.Module,
+        model: Any,
         data_config: dict[str, Any],
         train: CachedPhotos,
         validation: CachedPhotos,
@@ -74,6 +76,17 @@ class Trainer:
         self._config = config
         self._accelerator = accelerator
         self._data_config = data_config
+        self._mix = (
+            Mixup(
+                config.mixup,
+                config.cutmix,
+                prob=config.mix_share,
+                label_smoothing=config.label_smoothing,
+                num_classes=model.num_classes,
+            )
+            if config.mixup or config.cutmix
+            else None
+        )
         self._device = accelerator.device
         model = model.to(self._device).to(memory_format=torch.channels_last)
         self._raw_model = model
@@ -132,7 +145,9 @@ class Trainer:
         size = config.size_at(epoch)
         # Everything random in an epoch follows from seed, epoch and process alone, so a resumed
         # run draws what the uninterrupted one would have drawn.
-        torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + accelerator.process_index)
+        seed = config.seed * 1_000_003 + epoch * 1009 + accelerator.process_index
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # timm's Mixup draws from it
         self._train_loader.set_epoch(epoch)
         self._model.train()
         loss_sum = torch.zeros((), device=self._device)
@@ -145,12 +160,18 @@ class Trainer:
         )
         for number, (pixels, targets) in enumerate(bar, start=1):
             with accelerator.accumulate(self._model):
-                inputs = normalize(augment(pixels, size), self._data_config)
+                images = augment(pixels, size, config.shrink)
+                if self._mix:
+                    images, targets = self._mix(images, targets)
+                inputs = normalize(images, self._data_config)
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
                 with accelerator.autocast():
                     logits = self._model(inputs)
                     loss = F.cross_entropy(
-                        logits.float(), targets, label_smoothing=config.label_smoothing
+                        logits.float(),
+                        targets,
+                        # Mixed targets are smoothed already.
+                        label_smoothing=0 if self._mix else config.label_smoothing,
                     )
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:

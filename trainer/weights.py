@@ -18,7 +18,7 @@ from huggingface_hub import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from space.checkpoints import CheckpointError, open_checkpoint
+from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 
 # Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
 # lite2 under other names. They stand in where the Hub cannot be reached.
@@ -43,7 +43,8 @@ def create_model(
         weights: `auto` (timm's from the Hub; without it, from an installed package), a
             `.safetensors` or `.pth` file, a checkpoint folder of Marque, or `none` to start from
             noise.
-        labels: what the outputs stand for; a checkpoint with the same labels brings its head too.
+        labels: what the outputs stand for; a checkpoint brings the part of its head
+            that stands for the same labels.
         model_args: further arguments for `timm.create_model`.
 
     Returns:
@@ -101,7 +102,21 @@ def _continue_from(
             raise WeightsError(f"the {origin} is no {architecture}: {error}") from None
         return f"{origin}, head included"
     _load_features(model, checkpoint.model.state_dict(), origin)
-    return f"{origin}, without its head"
+    known = _load_outputs(model, labels, checkpoint)
+    return f"{origin}, with {known} of the {len(labels)} outputs of its head"
+
+
+@torch.no_grad()
+def _load_outputs(model: Any, labels: Sequence[str], checkpoint: Checkpoint) -> int:
+    """Takes over the outputs for labels that the checkpoint knows; returns how many."""
+    old = {label: index for index, label in enumerate(checkpoint.labels)}
+    pairs = [(new, old[label]) for new, label in enumerate(labels) if label in old]
+    mine, theirs = model.get_classifier(), checkpoint.model.get_classifier()
+    if pairs:
+        new, known = (torch.tensor(column) for column in zip(*pairs, strict=True))
+        mine.weight[new] = theirs.weight[known]
+        mine.bias[new] = theirs.bias[known]
+    return len(pairs)
 
 
 def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
