@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
 from space.checkpoints import CheckpointError
 from space.photos import PHOTO_SUFFIXES
-from space.recognizer import BATCH_SIZE, CarRecognizer, Prediction, Recognition
+from space.recognizer import BATCH_SIZE, CarRecognizer
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -46,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        recognizer = CarRecognizer.from_pretrained(options.model)
+        recognizer = CarRecognizer.from_pretrained(
+            options.model,
+            precision=options.precision,
+            coverage=options.coverage,
+            gate=options.gate,
+        )
     except CheckpointError as error:
         print(f"marque: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -93,6 +99,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top-k", type=_positive, default=5, metavar="N", help="answers a photo (default: 5)"
     )
+    parser.add_argument(
+        "--precision", type=_share, default=0.98, metavar="SHARE",
+        help="share of auto-tagged answers that should be right: 0.9, 0.95, 0.98 or 0.99 "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--coverage", type=_share, default=0.95, metavar="SHARE",
+        help="share of photos whose car should be among the plausible ones: 0.9, 0.95 or 0.99 "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gate", metavar="SOURCE",
+        help="a checkpoint with a class called exterior, which decides what is rejected",
+    )  # fmt: skip
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a photo")
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write a JSON object a photo")
     return parser
@@ -102,6 +122,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1, such as 0.98")
+    return share
 
 
 def _open(path: Path) -> TextIO:
@@ -164,6 +194,8 @@ def _block(console: Console) -> Writer:
             console.print(f"  [red]{escape(recognition.error)}[/red]")
         for car in recognition.predictions:
             console.print("  " + _columns(car))
+        if recognition.verdict:
+            console.print(f"  {_verdict(recognition)}: {escape(recognition.reason)}")
 
     return write
 
@@ -175,9 +207,15 @@ def _line(console: Console) -> Writer:
         if recognition.error:
             console.print(f"[red]{escape(recognition.error)}[/red]")
         else:
-            console.print(f"{_columns(recognition.predictions[0])}  [dim]{escape(str(path))}[/dim]")
+            best = _columns(recognition.predictions[0])
+            console.print(f"{_verdict(recognition)}  {best}  [dim]{escape(str(path))}[/dim]")
 
     return write
+
+
+def _verdict(recognition: Recognition) -> str:
+    colour = {AUTO_TAG: "green", REVIEW: "yellow", REJECTED: "red"}[recognition.verdict]
+    return f"[{colour}]{recognition.verdict:<8}[/{colour}]"
 
 
 def _columns(car: Prediction) -> str:
@@ -191,16 +229,18 @@ def _csv(file: TextIO, top_k: int) -> Writer:
     others = [
         f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
     ]
-    output.writerow(["path", "label", "make", "model", "year", "confidence", *others, "error"])
+    first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
+    output.writerow([*first, *others, "error"])
 
     def write(path: Path, recognition: Recognition) -> None:
-        cells: list[object] = [""] * 5
+        cells: list[object] = [""] * 7
         if recognition.predictions:
             best = recognition.predictions[0]
             cells = [best.label, best.make, best.model, best.year or "", f"{best.confidence:.4f}"]
+            cells += [recognition.verdict, recognition.reason]
         for car in recognition.predictions[1:]:
             cells += [car.label, f"{car.confidence:.4f}"]
-        cells += [""] * (5 + len(others) - len(cells))
+        cells += [""] * (7 + len(others) - len(cells))
         output.writerow([path, *cells, recognition.error or ""])
 
     return write

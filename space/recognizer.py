@@ -1,7 +1,6 @@
 """The recogniser: photos in, cars out. Every door of Marque answers through it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -9,54 +8,19 @@ from typing import overload
 import torch
 from PIL import Image
 
-from space.checkpoints import Checkpoint, open_checkpoint
+from space.answers import Recognition
+from space.calibration import read_calibration
+from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from space.explain import Explainer
+from space.gate import ClassifierGate, FeatureGate, look
 from space.labels import Car
+from space.levels import Levels
 from space.photos import PhotoError, PhotoSource, load_photo
 from space.transforms import normalize, to_pixels
+from space.verdict import Judge
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class and how sure the network is of it.
-
-    Attributes:
-        label: the class's name as the data set writes it.
-        make, model, year: what the label says; year is None when it gives none.
-        confidence: softmax probability, 0 to 1.
-    """
-
-    label: str
-    make: str
-    model: str
-    year: int | None
-    confidence: float
-
-
-@dataclass(frozen=True)
-class MakeScore:
-    """A make and the summed confidence of all its classes, 0 to 1."""
-
-    make: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """The answer to one photo.
-
-    Attributes:
-        predictions: the most likely classes, best first.
-        makes: the most likely makes, best first.
-        error: why the photo could not be read, if so; both lists are empty then.
-    """
-
-    predictions: tuple[Prediction, ...] = ()
-    makes: tuple[MakeScore, ...] = ()
-    error: str | None = None
 
 
 class CarRecognizer:
@@ -66,10 +30,32 @@ class CarRecognizer:
         labels: the classes it knows, in the order of the network's outputs.
         cars: the make, model and year that each of them means.
         source, revision: which checkpoint answers; see `space.checkpoints.Checkpoint`.
+        judge: how its logits become answers; `judge.calibration` is None when the checkpoint was
+            never calibrated, and confidences are the raw softmax then.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu"):
-        """Takes an opened checkpoint; `from_pretrained` opens one by its source."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device = "cpu",
+        *,
+        precision: float = 0.98,
+        coverage: float = 0.95,
+        gate: Checkpoint | None = None,
+    ):
+        """Takes an opened checkpoint; `from_pretrained` opens one by its source.
+
+        Args:
+            device: where the network runs.
+            precision: the share of auto-tagged answers that should be right, 0 to 1.
+            coverage: the share of photos whose class should be among the plausible ones, 0 to 1.
+            gate: a checkpoint that tells exteriors from other photos, to stand in for the one that
+                the checkpoint itself may have; see `space.gate.ClassifierGate`.
+
+        Raises:
+            CheckpointError: the calibration, or a gate, does not fit; or the checkpoint was not
+                calibrated for this precision or coverage.
+        """
         self.labels = checkpoint.labels
         self.source = checkpoint.source
         self.revision = checkpoint.revision
@@ -78,21 +64,43 @@ class CarRecognizer:
         self._device = torch.device(device)
         self._to_pixels = to_pixels(checkpoint.data_config)
         self.cars: tuple[Car, ...] = checkpoint.cars
-        self._makes = tuple(sorted({car.make for car in self.cars}))
-        index = {make: position for position, make in enumerate(self._makes)}
-        self._make_of_class = torch.tensor([index[car.make] for car in self.cars])
         self._explainer = Explainer(self.model, checkpoint.data_config)
+        calibration = read_calibration(checkpoint.folder)
+        try:
+            self.judge = Judge(
+                self.labels, self.cars, Levels(self.cars), calibration, precision, coverage
+            )
+        except ValueError as error:
+            raise CheckpointError(f"{self.source}: {error}") from None
+        self._classifier_gate = ClassifierGate(gate) if gate else None
+        self._gate: FeatureGate | None = None
+        if gate is None and calibration and calibration.gate is not None:
+            self._gate = FeatureGate.read(checkpoint.folder, calibration.gate)
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path | None = None, device: str | torch.device = "cpu"
+        cls,
+        source: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        precision: float = 0.98,
+        coverage: float = 0.95,
+        gate: str | Path | None = None,
     ) -> "CarRecognizer":
         """Opens a checkpoint: a folder, `org/name[@revision]`, or None for the bundled default.
 
+        The other arguments are those of the class; `gate` is named like a checkpoint.
+
         Raises:
-            CheckpointError: see `space.checkpoints.open_checkpoint`.
+            CheckpointError: see `space.checkpoints.open_checkpoint`, and above.
         """
-        return cls(open_checkpoint(source), device)
+        return cls(
+            open_checkpoint(source),
+            device,
+            precision=precision,
+            coverage=coverage,
+            gate=open_checkpoint(gate) if gate else None,
+        )
 
     @overload
     def predict(self, photo: PhotoSource, top_k: int = 5) -> Recognition: ...
@@ -118,18 +126,18 @@ class CarRecognizer:
         if isinstance(photo, (list, tuple)):
             return list(self.stream(photo, top_k))
         _check_top_k(top_k)
-        return self._recognize([self._read(photo)], top_k)[0]
+        return self._recognize([self._prepare(photo)], top_k)[0]
 
     def stream(self, photos: Iterable[PhotoSource], top_k: int = 5) -> Iterator[Recognition]:
         """Like `predict` of a list, but lazily and in memory that does not grow with it."""
         _check_top_k(top_k)
         photos = iter(photos)
         while batch := list(islice(photos, BATCH_SIZE)):
-            readable: list[torch.Tensor] = []
+            readable: list[tuple[torch.Tensor, ...]] = []
             errors: list[str | None] = []
             for photo in batch:
                 try:
-                    readable.append(self._read(photo))
+                    readable.append(self._prepare(photo))
                     errors.append(None)
                 except PhotoError as error:
                     errors.append(str(error))
@@ -137,12 +145,32 @@ class CarRecognizer:
             for reason in errors:
                 yield Recognition(error=reason) if reason else next(recognitions)
 
-    def probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Class probabilities, (batch, classes), of uint8 pixels (batch, 3, height, width)."""
+    def pixels(self, photo: PhotoSource) -> torch.Tensor:
+        """A photo as the network sees it before normalisation: uint8, shape (3, height, width).
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        return self._to_pixels(load_photo(photo))
+
+    def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's logits (batch, classes) and its features (batch, channels), float32.
+
+        Args:
+            pixels: a batch of what `pixels` returns.
+        """
         with torch.inference_mode():
-            inputs = normalize(pixels.to(self._device), self.data_config)
-            logits = self.model(inputs.contiguous(memory_format=torch.channels_last))
-            return logits.float().softmax(dim=1).cpu()
+            logits, features = look(self.model, self._inputs(pixels))
+            return logits.float().cpu(), features.float().cpu()
+
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The network's logits alone; their softmax is the `score` of every prediction."""
+        with torch.inference_mode():
+            return self.model(self._inputs(pixels)).float().cpu()
+
+    def _inputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        inputs = normalize(pixels.to(self._device), self.data_config)
+        return inputs.contiguous(memory_format=torch.channels_last)
 
     def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
         """The photo with a Grad-CAM heat map over it: where the network saw the class.
@@ -166,41 +194,29 @@ class CarRecognizer:
             )
         picture = load_photo(photo)
         pixels = self._to_pixels(picture)[None]
-        if label is None:
-            target = int(self.probabilities(pixels).argmax())
-        else:
-            target = self.labels.index(label)
+        target = int(self.logits(pixels).argmax()) if label is None else self.labels.index(label)
         return self._explainer.overlay(picture, pixels, target)
 
-    def _read(self, photo: PhotoSource) -> torch.Tensor:
-        return self._to_pixels(load_photo(photo))
+    def _prepare(self, photo: PhotoSource) -> tuple[torch.Tensor, ...]:
+        """The photo's pixels for the recogniser, and for the classifier that stands before it."""
+        picture = load_photo(photo)
+        if self._classifier_gate is None:
+            return (self._to_pixels(picture),)
+        return self._to_pixels(picture), self._classifier_gate.to_pixels(picture)
 
-    def _recognize(self, pixels: list[torch.Tensor], top_k: int) -> list[Recognition]:
-        probabilities = self.probabilities(torch.stack(pixels))
-        makes = torch.zeros(len(pixels), len(self._makes))
-        makes.index_add_(1, self._make_of_class, probabilities)
-        return [
-            Recognition(
-                predictions=tuple(
-                    Prediction(self.labels[i], car.make, car.model, car.year, confidence)
-                    for i, confidence in _best(row, top_k)
-                    for car in (self.cars[i],)
-                ),
-                makes=tuple(
-                    MakeScore(self._makes[i], confidence)
-                    for i, confidence in _best(make_row, top_k)
-                ),
-            )
-            for row, make_row in zip(probabilities, makes, strict=True)
-        ]
+    def _recognize(self, photos: list[tuple[torch.Tensor, ...]], top_k: int) -> list[Recognition]:
+        pixels, *gate_pixels = (torch.stack(column) for column in zip(*photos, strict=True))
+        refusals: list[str | None] = [None] * len(photos)
+        if self._gate:
+            logits, features = self.look(pixels)
+            refusals = self._gate.refusals(features)
+        else:
+            logits = self.logits(pixels)
+        if self._classifier_gate:
+            refusals = self._classifier_gate.refusals(*gate_pixels)
+        return self.judge.recognitions(logits, refusals, top_k)
 
 
 def _check_top_k(top_k: int) -> None:
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; ask for at least 1 answer")
-
-
-def _best(scores: torch.Tensor, top_k: int) -> list[tuple[int, float]]:
-    values, indices = scores.topk(min(top_k, len(scores)))
-    # A sum of float32 probabilities may end a hair above 1.
-    return [(i, min(v, 1.0)) for i, v in zip(indices.tolist(), values.tolist(), strict=True)]

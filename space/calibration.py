@@ -1,0 +1,102 @@
+"""What a checkpoint knows about its own answers: calibration.json, measured on validation photos.
+
+temperature   divides the logits (Guo et al. 2017, arXiv:1706.04599)
+confidence    for each level the map from the summed probability of the best make, model or
+              class to how often it is right (Kull et al. 2017, beta calibration)
+thresholds    for each target precision and level the confidence from which it was reached
+plausible     for each coverage the least probability of a class in the set (Sadinle et al.
+              2019, arXiv:1609.00451)
+known         the least logit of the best class with which a car counts as one of the classes
+gate          the least probability of "car" in `space.gate`
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from space.answers import LEVELS
+from space.checkpoints import WEIGHTS, CheckpointError, file_hash
+
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class ConfidenceMap:
+    """sigmoid(a·ln p − b·ln(1 − p) + c), rising in p; a = b = 1 and c = 0 changes nothing."""
+
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, probability: torch.Tensor) -> torch.Tensor:
+        """Probabilities of any shape, 0 to 1, to probabilities of being right."""
+        if (self.a, self.b, self.c) == (1, 1, 0):
+            return probability
+        p = probability.double().clamp(1e-12, 1 - 1e-12)
+        return (self.a * p.log() - self.b * (-p).log1p() + self.c).sigmoid().to(probability.dtype)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """See the module. Every share and confidence is 0 to 1.
+
+    Attributes:
+        temperature: above 0.
+        confidence: level to its map.
+        thresholds: target precision, such as "0.98", to level to threshold; None where validation
+            photos never reach the target.
+        plausible: coverage, such as "0.95", to least probability.
+        known: least logit of the best class; None when nothing is rejected for it.
+        gate: least probability of "car"; None when the checkpoint has no gate.
+    """
+
+    temperature: float
+    confidence: Mapping[str, ConfidenceMap]
+    thresholds: Mapping[str, Mapping[str, float | None]]
+    plausible: Mapping[str, float]
+    known: float | None = None
+    gate: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What `read_calibration` reads."""
+        return asdict(self)
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """The calibration of a checkpoint folder, or None when it has none.
+
+    Raises:
+        CheckpointError: the file is damaged, or was measured with other weights.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        weights = content["weights_sha256"]
+        calibration = Calibration(
+            temperature=float(content["temperature"]),
+            confidence={level: ConfidenceMap(**content["confidence"][level]) for level in LEVELS},
+            thresholds={
+                target: {level: levels[level] for level in LEVELS}
+                for target, levels in content["thresholds"].items()
+            },
+            plausible={name: float(value) for name, value in content["plausible"].items()},
+            known=content["known"],
+            gate=content["gate"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {error}); "
+            "write it anew with `python -m trainer.evaluate`"
+        ) from None
+    if weights != file_hash(folder / WEIGHTS):
+        raise CheckpointError(
+            f"{path} was measured with other weights than {WEIGHTS} beside it; "
+            "measure again with `python -m trainer.evaluate`, or remove it"
+        )
+    return calibration
