@@ -32,6 +32,7 @@ class CarRecognizer:
         source, revision: which checkpoint answers; see `space.checkpoints.Checkpoint`.
         judge: how its logits become answers; `judge.calibration` is None when the checkpoint was
             never calibrated, and confidences are the raw softmax then.
+        gate: the checkpoint's own gate, or None.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class CarRecognizer:
         precision: float = 0.98,
         coverage: float = 0.95,
         gate: Checkpoint | None = None,
+        calibrated: bool = True,
     ):
         """Takes an opened checkpoint; `from_pretrained` opens one by its source.
 
@@ -51,6 +53,7 @@ class CarRecognizer:
             coverage: the share of photos whose class should be among the plausible ones, 0 to 1.
             gate: a checkpoint that tells exteriors from other photos, to stand in for the one that
                 the checkpoint itself may have; see `space.gate.ClassifierGate`.
+            calibrated: False answers as if the checkpoint had no calibration.
 
         Raises:
             CheckpointError: the calibration, or a gate, does not fit; or the checkpoint was not
@@ -65,7 +68,7 @@ class CarRecognizer:
         self._to_pixels = to_pixels(checkpoint.data_config)
         self.cars: tuple[Car, ...] = checkpoint.cars
         self._explainer = Explainer(self.model, checkpoint.data_config)
-        calibration = read_calibration(checkpoint.folder)
+        calibration = read_calibration(checkpoint.folder) if calibrated else None
         try:
             self.judge = Judge(
                 self.labels, self.cars, Levels(self.cars), calibration, precision, coverage
@@ -73,9 +76,9 @@ class CarRecognizer:
         except ValueError as error:
             raise CheckpointError(f"{self.source}: {error}") from None
         self._classifier_gate = ClassifierGate(gate) if gate else None
-        self._gate: FeatureGate | None = None
+        self.gate: FeatureGate | None = None
         if gate is None and calibration and calibration.gate is not None:
-            self._gate = FeatureGate.read(checkpoint.folder, calibration.gate)
+            self.gate = FeatureGate.read(checkpoint.folder, calibration.gate)
 
     @classmethod
     def from_pretrained(
@@ -86,6 +89,7 @@ class CarRecognizer:
         precision: float = 0.98,
         coverage: float = 0.95,
         gate: str | Path | None = None,
+        calibrated: bool = True,
     ) -> "CarRecognizer":
         """Opens a checkpoint: a folder, `org/name[@revision]`, or None for the bundled default.
 
@@ -100,6 +104,7 @@ class CarRecognizer:
             precision=precision,
             coverage=coverage,
             gate=open_checkpoint(gate) if gate else None,
+            calibrated=calibrated,
         )
 
     @overload
@@ -207,9 +212,9 @@ class CarRecognizer:
     def _recognize(self, photos: list[tuple[torch.Tensor, ...]], top_k: int) -> list[Recognition]:
         pixels, *gate_pixels = (torch.stack(column) for column in zip(*photos, strict=True))
         refusals: list[str | None] = [None] * len(photos)
-        if self._gate:
+        if self.gate:
             logits, features = self.look(pixels)
-            refusals = self._gate.refusals(features)
+            refusals = self.gate.refusals(features)
         else:
             logits = self.logits(pixels)
         if self._classifier_gate:

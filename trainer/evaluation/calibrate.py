@@ -1,0 +1,221 @@
+"""Fits calibration.json on validation photos: what confidences mean, and what to do with them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from mapie.classification import SplitConformalClassifier
+from scipy.optimize import minimize_scalar
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from space.answers import LEVELS
+from space.calibration import Calibration, ConfidenceMap
+from space.labels import Car
+from space.levels import Levels
+from space.verdict import Judge
+
+PRECISIONS = (0.9, 0.95, 0.98, 0.99)
+COVERAGES = (0.9, 0.95, 0.99)
+# The share of validation photos that count as no known car for their best logit alone. Small: the
+# gate and this share together should not cost one car in a hundred.
+UNKNOWN_SHARE = 0.002
+_FOLDS = 5
+
+
+def fit_calibration(
+    labels: Sequence[str],
+    cars: Sequence[Car],
+    logits: torch.Tensor,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    gate: float | None = None,
+) -> Calibration:
+    """Calibrates a checkpoint.
+
+    Args:
+        labels, cars: its classes.
+        logits: of validation photos, shape (photos, classes).
+        targets: the numbers of their classes, shape (photos,).
+        groups: of each photo; photos of one group are the same photo.
+        gate: the threshold of its gate, see `trainer.evaluation.rejection`.
+    """
+    levels = Levels(cars)
+    temperature = fit_temperature(logits, targets)
+    tempered = (logits.double() / temperature).softmax(dim=1)
+    confidence = {}
+    for level, sums in levels.sums(tempered).items():
+        top, best = sums.max(dim=1)
+        right = (best == levels.index[level][targets]).numpy()
+        confidence[level] = fit_confidence(top.numpy(), right, groups)
+    plausible = fit_plausible(tempered.numpy(), targets)
+    open_ended = {level: None for level in LEVELS}
+    draft = Calibration(
+        temperature,
+        confidence,
+        {f"{target:g}": open_ended for target in PRECISIONS},
+        plausible,
+        known=float(logits.max(dim=1).values.quantile(UNKNOWN_SHARE)),
+        gate=gate,
+    )
+    judge = Judge(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
+    sure = chain(judge, logits)
+    right = right_at(levels, logits, targets)
+    thresholds: dict[str, Mapping[str, float | None]] = {
+        f"{target:g}": {
+            level: fit_threshold(sure[level], right[level], target) for level in LEVELS
+        }
+        for target in PRECISIONS
+    }
+    return Calibration(
+        temperature, confidence, thresholds, plausible, known=draft.known, gate=gate
+    )
+
+
+def fit_temperature(logits: torch.Tensor, targets: np.ndarray) -> float:
+    """The temperature with the lowest negative log-likelihood (Guo et al. 2017)."""
+    rows, right = logits.double(), torch.as_tensor(targets)
+
+    def loss(log_temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(rows / np.exp(log_temperature), right))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def fit_confidence(
+    probability: np.ndarray, right: np.ndarray, groups: Sequence[str]
+) -> ConfidenceMap:
+    """The map from the best answer's probability to how often it is right.
+
+    Three candidates, of no, two and three parameters: as it is, Platt's sigmoid of the log-odds,
+    and beta calibration (Kull et al. 2017). The one with the lowest log loss on photos that it was
+    not fitted on, in five folds by group, is fitted on all.
+    """
+    candidates = [_as_it_is, _platt, _beta]
+    folds = min(_FOLDS, len(set(groups)))
+    if right.all() or not right.any() or folds < 2:
+        return ConfidenceMap()
+    losses = np.zeros(len(candidates))
+    for fitted, kept in GroupKFold(folds).split(probability, right, groups):
+        for number, fit in enumerate(candidates):
+            found = fit(probability[fitted], right[fitted])
+            losses[number] += _log_loss(found(torch.from_numpy(probability[kept])), right[kept])
+    return candidates[int(losses.argmin())](probability, right)
+
+
+def _log_loss(confidence: torch.Tensor, right: np.ndarray) -> float:
+    p = confidence.clamp(1e-9, 1 - 1e-9).numpy()
+    return float(-np.where(right, np.log(p), np.log1p(-p)).sum())
+
+
+def _as_it_is(probability: np.ndarray, right: np.ndarray) -> ConfidenceMap:
+    return ConfidenceMap()
+
+
+def _platt(probability: np.ndarray, right: np.ndarray) -> ConfidenceMap:
+    slopes, c = _logistic([_log(probability) - _log(1 - probability)], right)
+    return ConfidenceMap(slopes[0], slopes[0], c) if slopes[0] > 0 else ConfidenceMap()
+
+
+def _beta(probability: np.ndarray, right: np.ndarray) -> ConfidenceMap:
+    (a, b), c = _logistic([_log(probability), -_log(1 - probability)], right)
+    # With a slope below 0 the map would fall somewhere, and order the answers anew.
+    return ConfidenceMap(a, b, c) if a > 0 and b > 0 else _platt(probability, right)
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log(values.clip(1e-12, 1))
+
+
+def _logistic(columns: list[np.ndarray], right: np.ndarray) -> tuple[list[float], float]:
+    if right.all() or not right.any():
+        return [0.0] * len(columns), 0.0
+    # All but unpenalised; the trace of a penalty keeps separable photos from infinite slopes.
+    found = LogisticRegression(C=1e3, max_iter=1000).fit(np.stack(columns, axis=1), right)
+    return found.coef_[0].tolist(), float(found.intercept_[0])
+
+
+class _AsGiven(ClassifierMixin, BaseEstimator):
+    """Lets MAPIE work on probabilities that are there already."""
+
+    def __init__(self, classes: int):
+        self.classes_ = np.arange(classes)
+
+    def fit(self, rows, targets):
+        return self
+
+    def predict(self, rows):
+        return rows.argmax(axis=1)
+
+    def predict_proba(self, rows):
+        return rows
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def fit_plausible(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """For each coverage the least probability of a class in the conformal set.
+
+    Split conformal prediction with the score 1 - p (Sadinle et al. 2019), by MAPIE. Of photos from
+    where these came from, at least the coverage has its class in the set.
+
+    Args:
+        probabilities: shape (photos, classes).
+        targets: shape (photos,).
+    """
+    found = conformal(probabilities, targets)._mapie_classifier.quantiles_
+    return {
+        # Too few photos for a coverage give a quantile above 1: every class is plausible.
+        f"{coverage:g}": max(0.0, 1 - float(quantile))
+        for coverage, quantile in zip(COVERAGES, found, strict=True)
+    }
+
+
+def conformal(probabilities: np.ndarray, targets: np.ndarray) -> SplitConformalClassifier:
+    """MAPIE's own classifier, fitted."""
+    classifier = SplitConformalClassifier(
+        _AsGiven(probabilities.shape[1]),
+        confidence_level=list(COVERAGES),
+        conformity_score="lac",
+        prefit=True,
+    )
+    return classifier.conformalize(probabilities, targets)
+
+
+def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:
+    """The lowest confidence from which on at least `target` of the answers are right, or None.
+
+    Args:
+        confidence, right: shape (photos,).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    values = confidence[order]
+    # A threshold takes all answers of one confidence or none.
+    last_of_its_kind = np.append(values[1:] < values[:-1], True)
+    reached = np.flatnonzero((precision >= target) & last_of_its_kind)
+    return float(values[reached[-1]]) if len(reached) else None
+
+
+def chain(judge: Judge, logits: torch.Tensor) -> dict[str, np.ndarray]:
+    """For each level how sure the best class's make, model and year are, shape (photos,)."""
+    scores = judge.confidences(logits)
+    best = logits.argmax(dim=1)
+    return {
+        level: scores[level]
+        .gather(1, judge.levels.index[level][best][:, None])[:, 0]
+        .clamp(max=1)
+        .numpy()
+        for level in LEVELS
+    }
+
+
+def right_at(levels: Levels, logits: torch.Tensor, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """For each level whether the best class's make, model, or all of it is right, (photos,)."""
+    best = logits.argmax(dim=1)
+    return {
+        level: (levels.index[level][best] == levels.index[level][targets]).numpy()
+        for level in LEVELS
+    }

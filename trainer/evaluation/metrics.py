@@ -1,0 +1,157 @@
+"""The measures, as metrics of the `evaluate` library that need no Hub, and their intervals.
+
+References are class numbers. What a metric returns are shares and means as plain numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_fscore_support
+
+BINS = 15  # of equal width, as in Guo et al. 2017
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share, 0 to 1, with the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, successes: int, count: int) -> "Share":
+        """A share of independent photos, with Wilson's interval."""
+        interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
+        return cls(successes / count, float(interval.low), float(interval.high))
+
+    @classmethod
+    def bootstrapped(
+        cls, statistic: Callable[[np.ndarray], float], groups: Sequence[str]
+    ) -> "Share":
+        """A statistic of photos that are not independent: whole groups are drawn anew.
+
+        The percentile bootstrap (Efron 1979), 1,000 times.
+
+        Args:
+            statistic: takes how often each photo counts, shape (photos,).
+            groups: of each photo; photos of one group are the same photo.
+        """
+        names, number = np.unique(groups, return_inverse=True)
+        draws = np.random.default_rng(0).multinomial(
+            len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES
+        )
+        values = [statistic(draw[number]) for draw in draws]
+        low, high = np.nanquantile(values, [0.025, 0.975])
+        return cls(float(statistic(np.ones(len(number)))), float(low), float(high))
+
+    @classmethod
+    def of_marks(cls, marks: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
+        """The share of photos with a mark, bool, shape (photos,); as a plain dict.
+
+        Where all photos have it or none has, resampling knows no spread; Wilson's interval over
+        the groups stands in.
+        """
+        if not len(marks):
+            return {}
+        if marks.all() or not marks.any():
+            groups_marked = len(set(groups))
+            return asdict(cls.of(groups_marked if marks.all() else 0, groups_marked))
+        return asdict(cls.bootstrapped(lambda weights: weights @ marks / weights.sum(), groups))
+
+
+def _info(description: str, citation: str, **features: Any) -> evaluate.MetricInfo:
+    return evaluate.MetricInfo(
+        description=description,
+        citation=citation,
+        inputs_description="predictions and references, one a photo",
+        features=datasets.Features({**features, "references": datasets.Value("int64")}),
+    )
+
+
+_CLASS = datasets.Value("int64")
+_ROW = datasets.Sequence(datasets.Value("float64"))
+
+
+class TopK(evaluate.Metric):
+    """The share of photos whose class is among the first k; predictions are rows of scores."""
+
+    def _info(self):
+        return _info("top-k accuracy", "", predictions=_ROW)
+
+    def _compute(self, predictions, references, k=(1, 3, 5)):
+        rank = ranks(np.asarray(predictions), np.asarray(references))
+        return {f"top{number}": float((rank < number).mean()) for number in k}
+
+
+class PrecisionRecallF1(evaluate.Metric):
+    """Macro (over the classes that occur) and weighted; predictions are class numbers."""
+
+    def _info(self):
+        return _info("precision, recall and F1", "", predictions=_CLASS)
+
+    def _compute(self, predictions, references):
+        return {
+            f"{name}_{average}": float(value)
+            for average in ("macro", "weighted")
+            for name, value in zip(
+                ("precision", "recall", "f1"),
+                precision_recall_fscore_support(
+                    references,
+                    predictions,
+                    labels=np.unique(references),
+                    average=average,
+                    zero_division=0,
+                )[:3],
+                strict=True,
+            )
+        }
+
+
+class Calibration(evaluate.Metric):
+    """How far confidences are from how often they are right; predictions are probabilities.
+
+    `ece` and `classwise_ece` are in shares, 0 to 1, over 15 bins of equal width (Guo et al. 2017,
+    Kull et al. 2019); `nll` in nats; `brier` is the sum over classes, 0 to 2. `ece_if_perfect` is
+    what the same number of photos would show of confidences that were exactly right: the noise
+    below which an ECE says nothing.
+    """
+
+    def _info(self):
+        return _info("calibration", "arXiv:1706.04599, arXiv:1910.12656", predictions=_ROW)
+
+    def _compute(self, predictions, references):
+        rows, targets = np.asarray(predictions, np.float64), np.asarray(references)
+        confidence = rows.max(axis=1)
+        right = rows.argmax(axis=1) == targets
+        hits = np.zeros_like(rows)
+        hits[np.arange(len(rows)), targets] = 1
+        rng = np.random.default_rng(0)
+        perfect = [ece(confidence, rng.random(len(rows)) < confidence) for _ in range(200)]
+        return {
+            "ece": ece(confidence, right),
+            "ece_if_perfect": float(np.mean(perfect)),
+            "classwise_ece": float(
+                np.mean([ece(rows[:, c], hits[:, c]) for c in range(rows.shape[1])])
+            ),
+            "nll": float(-np.log(rows[np.arange(len(rows)), targets].clip(1e-12)).mean()),
+            "brier": float(((rows - hits) ** 2).sum(axis=1).mean()),
+        }
+
+
+def ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many classes score above the right one, shape (photos,); scores (photos, classes)."""
+    return (scores > scores[np.arange(len(scores)), targets][:, None]).sum(axis=1)
+
+
+def ece(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error, 0 to 1, of confidences and whether they were right."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidence))

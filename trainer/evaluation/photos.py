@@ -1,0 +1,147 @@
+"""The photos that judge a checkpoint, and what its network says about them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from space.photos import PhotoError, load_photo
+from space.recognizer import BATCH_SIZE, CarRecognizer
+from trainer.classes import match
+from trainer.source import Columns, DataError
+from trainer.sources import read_sources
+from trainer.splits import EXCLUDED, read_split
+
+# A background that was painted out leaves the photo's rim black; night photos seldom do.
+_BLACK = 12  # a pixel with no channel above this is black
+_BLACK_RIM = 0.5  # share of the rim
+
+
+@dataclass(frozen=True)
+class JudgedPhoto:
+    """A photo whose class is known.
+
+    Attributes:
+        source, path: which photo.
+        target: the number of its class among the checkpoint's; -1 for an excluded photo.
+        split, group: as the split file has them.
+        read: returns its file's bytes.
+    """
+
+    source: str
+    path: str
+    target: int
+    split: str
+    group: str
+    read: Callable[[], bytes]
+
+
+def find_photos(
+    recognizer: CarRecognizer,
+    specs: Sequence[str],
+    split_file: Path,
+    columns: Columns | None = None,
+) -> list[JudgedPhoto]:
+    """Every photo of the data sets that the split file names, excluded ones too.
+
+    Raises:
+        DataError: photos that the file names are missing, or a class is unknown to the checkpoint.
+    """
+    rows = read_split(split_file)
+    number_of = {label: number for number, label in enumerate(recognizer.labels)}
+    photos: list[JudgedPhoto] = []
+    unknown = set()
+    sources = read_sources(specs, columns)
+    for source in sources:
+        known = match(source, recognizer.labels, recognizer.cars)
+        for path, reader in zip(source.photos["path"], source.readers(), strict=True):
+            row = rows.get((source.name, path))
+            if row is None:
+                continue
+            target = number_of.get(known.get(row["label"], ""), -1)
+            if target < 0 and row["split"] != EXCLUDED:
+                unknown.add(row["label"])
+            photos.append(
+                JudgedPhoto(source.name, path, target, row["split"], row["group"], reader)
+            )
+    if unknown:
+        some = ", ".join(sorted(unknown)[:3])
+        raise DataError(f"the checkpoint does not know {len(unknown)} of the classes: {some}")
+    given = {source.name for source in sources}
+    wanted = sum(name in given for name, _ in rows)
+    if len(photos) < wanted or not photos:
+        raise DataError(
+            f"{split_file} names {wanted} photos of {', '.join(sorted(given))}, "
+            f"but --data has only {len(photos)} of them"
+        )
+    return photos
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the network makes of photos.
+
+    Attributes:
+        logits: float32, shape (photos, classes).
+        features: float32, shape (photos, channels), see `space.gate.look`.
+        backgroundless: whether the background was painted black, bool, shape (photos,).
+    """
+
+    logits: torch.Tensor
+    features: torch.Tensor
+    backgroundless: np.ndarray
+
+
+def look_at(
+    recognizer: CarRecognizer,
+    readers: Iterable[Callable[[], bytes]],
+    count: int,
+    what: str,
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> Looks:
+    """Looks at photos as the recogniser would.
+
+    Args:
+        readers: for each photo a function that returns its file's bytes.
+        count: how many there are.
+        what: for the progress bar.
+        change: what is done to each picture first.
+
+    Raises:
+        DataError: a photo cannot be read.
+    """
+    logits, features, rims = [], [], []
+    block: list[torch.Tensor] = []
+
+    def flush() -> None:
+        pixels = torch.stack(block)
+        found = recognizer.look(pixels)
+        logits.append(found[0])
+        features.append(found[1])
+        rims.append(_black_rim(pixels))
+        block.clear()
+
+    for reader in tqdm(readers, total=count, desc=what, unit="photo", delay=1):
+        try:
+            picture = load_photo(reader())
+        except (PhotoError, OSError) as error:
+            raise DataError(f"a photo cannot be read: {error}") from None
+        block.append(recognizer.pixels(change(picture) if change else picture))
+        if len(block) == BATCH_SIZE:
+            flush()
+    if block:
+        flush()
+    if not logits:
+        raise DataError(f"there are no {what} photos")
+    return Looks(torch.cat(logits), torch.cat(features), np.concatenate(rims))
+
+
+def _black_rim(pixels: torch.Tensor) -> np.ndarray:
+    """Whether most of each photo's rim is black; pixels are uint8 (photos, 3, height, width)."""
+    black = (pixels.amax(dim=1) <= _BLACK).float()
+    sides = [black[:, 0], black[:, -1], black[:, :, 0], black[:, :, -1]]
+    return (torch.cat(sides, dim=1).mean(dim=1) > _BLACK_RIM).numpy()

@@ -1,0 +1,209 @@
+"""The gate of a checkpoint: fitted, given its threshold, and measured.
+
+It is a linear classifier on what the network sees anyway (`space.gate.FeatureGate`), with three
+answers: a car from outside, the inside or a part of one, something else. It learns
+
+- cars from training photos, half of them also spoilt in the ways of `robustness`, or it would take
+  a dark photo for no car;
+- parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
+  known to show no exterior;
+- other things from photos without cars.
+
+There are few of the last two, so all of them teach the gate that ships, and each is judged by a gate
+that learnt nothing from it nor from copies of it. Pictures drawn by code teach nothing; they judge.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
+from space.recognizer import CarRecognizer
+from trainer.evaluation.drawn import drawings
+from trainer.evaluation.photos import JudgedPhoto, look_at
+from trainer.evaluation.robustness import CONDITIONS
+from trainer.splits import TEST, TRAIN
+
+# The share of validation exteriors of each data set that may be refused.
+REFUSED_SHARE = 0.004
+# Photos of each data set that teach what a car is; more teach the same.
+_CARS = 900
+_PARTS = 250  # of each data set
+_DRAWINGS = 200
+_PART_SIDES = (0.12, 0.3)  # of the photo's sides
+# Inverse strength of the penalty: strong, because there are about as many channels as photos.
+# A hundred times as much did as well and took three times as long.
+_PENALTY = 0.001
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Photos of one kind, as the network sees them.
+
+    Attributes:
+        kind: one of `space.gate.KINDS`.
+        name: what they are, in words.
+        features: float32, shape (photos, channels).
+        groups: of each photo.
+        logits: float32, shape (photos, classes).
+    """
+
+    kind: str
+    name: str
+    features: torch.Tensor
+    logits: torch.Tensor
+    groups: tuple[str, ...]
+
+    def only(self, chosen: np.ndarray) -> "Lesson":
+        """The photos with these numbers."""
+        groups = tuple(self.groups[number] for number in chosen)
+        return replace(
+            self, features=self.features[chosen], logits=self.logits[chosen], groups=groups
+        )
+
+
+def fit_gate(lessons: Sequence[Lesson]) -> FeatureGate:
+    """The gate that lessons teach, without a threshold yet; kinds count alike, however many."""
+    features = torch.cat([lesson.features for lesson in lessons]).double().numpy()
+    kinds = np.concatenate(
+        [np.full(len(lesson.features), KINDS.index(lesson.kind)) for lesson in lessons]
+    )
+    scaler = StandardScaler().fit(features)
+    found = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=2000).fit(
+        scaler.transform(features), kinds
+    )
+    weight = np.zeros((len(KINDS), features.shape[1]))
+    bias = np.full(len(KINDS), -1e4)  # a kind that nothing taught is never the answer
+    if len(found.classes_) == 2:  # scikit-learn keeps one row for two kinds
+        weight[found.classes_] = np.stack([-found.coef_[0] / 2, found.coef_[0] / 2])
+        bias[found.classes_] = [-found.intercept_[0] / 2, found.intercept_[0] / 2]
+    else:
+        weight[found.classes_], bias[found.classes_] = found.coef_, found.intercept_
+    # The scaling is part of the weights.
+    weight /= scaler.scale_
+    bias -= weight @ scaler.mean_
+    return FeatureGate(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), 0.0)
+
+
+def fit_threshold(gate: FeatureGate, exteriors: Sequence[torch.Tensor]) -> float:
+    """The highest threshold that refuses at most `REFUSED_SHARE` of each data set's exteriors.
+
+    Args:
+        exteriors: the features of validation photos of each data set.
+    """
+    return min(
+        float(gate.probabilities(features)[:, 0].double().quantile(REFUSED_SHARE))
+        for features in exteriors
+    )
+
+
+def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> list[Lesson]:
+    """Training photos of each data set, plain and spoilt, and crops of them."""
+    rng = random.Random(0)
+    ways = list(CONDITIONS.values())
+    lessons = []
+    for source in sorted({photo.source for photo in photos}):
+        mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
+        chosen = rng.sample(mine, min(_CARS, len(mine)))
+        for kind, name, some, change in (
+            (CAR, "cars", chosen[::2], None),
+            (CAR, "spoilt cars", chosen[1::2], lambda picture: rng.choice(ways)(picture)),
+            (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
+        ):
+            readers = [photo.read for photo in some]
+            lessons.append(lesson(recognizer, kind, f"{name} of {source}", readers, change=change))
+    return lessons
+
+
+def lesson(
+    recognizer: CarRecognizer,
+    kind: str,
+    name: str,
+    readers: Sequence[Callable[[], bytes]],
+    groups: Sequence[str] = (),
+    change: Callable[[Image.Image], Image.Image] | None = None,
+) -> Lesson:
+    """Looks at photos of one kind; without groups each is a group of its own."""
+    looks = look_at(recognizer, readers, len(readers), name, change)
+    named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
+    return Lesson(kind, name, looks.features, looks.logits, named)
+
+
+def crop_of_a_part(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """A crop from the middle half of a photo, so close that no car can be told in it."""
+    share = rng.uniform(*_PART_SIDES)
+    width, height = (max(1, round(side * share)) for side in picture.size)
+    left = round((picture.width - width) * rng.uniform(0.25, 0.75))
+    top = round((picture.height - height) * rng.uniform(0.35, 0.75))
+    return picture.crop((left, top, left + width, top + height))
+
+
+def exams(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Iterator[Lesson]:
+    """What judges the gate without ever having taught it: crops of test photos, and drawings."""
+    rng = random.Random(1)
+    tested = [photo for photo in photos if photo.split == TEST]
+    some = rng.sample(tested, min(2 * _PARTS, len(tested)))
+    yield lesson(
+        recognizer,
+        PART,
+        "close crops of test photos",
+        [photo.read for photo in some],
+        [photo.group for photo in some],
+        lambda picture: crop_of_a_part(picture, rng),
+    )
+    drawn: dict[str, list[Image.Image]] = {}
+    for kind, picture in drawings(_DRAWINGS):
+        drawn.setdefault(kind, []).append(picture)
+    for kind, pictures in drawn.items():
+        logits, features = recognizer.look(torch.stack([recognizer.pixels(p) for p in pictures]))
+        groups = tuple(f"{kind}/{number}" for number in range(len(pictures)))
+        yield Lesson(OTHER, kind, features, logits, groups)
+
+
+def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
+    """The probability of a car for photos that teach the gate, each by a gate they did not teach.
+
+    In folds of whole groups.
+
+    Args:
+        lessons: all that the gate learns from, `taught` among them.
+
+    Returns:
+        float, shape (photos,).
+    """
+    scores = np.zeros(len(taught.features))
+    others = [lesson for lesson in lessons if lesson is not taught]
+    folds = GroupKFold(min(_FOLDS, len(set(taught.groups))))
+    for learnt, asked in folds.split(scores, groups=taught.groups):
+        gate = fit_gate([*others, taught.only(learnt)])
+        scores[asked] = gate.probabilities(taught.features[asked])[:, 0].numpy()
+    return scores
+
+
+def separation(cars: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+    """How well a score tells two kinds apart, whatever the threshold.
+
+    Args:
+        cars, others: their scores, higher for cars.
+
+    Returns:
+        The area under the ROC curve, and the share of the others that is let through where 95% of
+        the cars are.
+    """
+    truth = np.r_[np.ones(len(cars)), np.zeros(len(others))]
+    scores = np.r_[cars, others]
+    fpr, tpr, _ = roc_curve(truth, scores)
+    return {
+        "auroc": float(roc_auc_score(truth, scores)),
+        "fpr_at_95_tpr": float(fpr[np.searchsorted(tpr, 0.95)]),
+    }
