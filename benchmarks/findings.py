@@ -17,7 +17,7 @@ import numpy as np
 from space.checkpoints import write_json
 from trainer.cache import PhotoCache, geometry
 from trainer.data import DataSet, read_photos
-from trainer.evaluate import Share
+from trainer.evaluation.metrics import Share
 from trainer.exteriors import Sightings, look_for_exteriors
 from trainer.mislabels import suspect_labels
 from trainer.provenance import git_revision

@@ -14,17 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from scipy.stats import t
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
 from trainer.config import TrainConfig
 from trainer.data import DataSet, load_data
-from trainer.evaluate import evaluate
+from trainer.evaluation.measure import measure_accuracy
+from trainer.evaluation.photos import find_photos, look_at
 from trainer.exteriors import look_for_exteriors
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import PACKAGES, git_revision, package_versions
-from trainer.splits import EXCLUDED, TEST, TRAIN, Photo, Scheme, make_split, write_split
+from trainer.splits import TEST, TRAIN, Photo, Scheme, make_split, write_split
 from trainer.train import train
 
 RESULT = Path(__file__).with_name("leak.json")
@@ -101,18 +104,23 @@ def run(
     recognizer = CarRecognizer.from_pretrained(folder / "checkpoint")
     group_of = {(photo.source, photo.path): photo.group for photo in photos}
     trained = {group_of[p.source, p.path] for p in dealt if p.split == TRAIN}
-    # The test photos of which no copy was trained on, as a split of their own.
-    clean = [
-        replace(p, split=EXCLUDED)
-        if p.split == TEST and group_of[p.source, p.path] in trained
-        else p
-        for p in dealt
+    tested = [
+        photo for photo in find_photos(recognizer, options.data, split_file) if photo.split == TEST
     ]
-    clean_file = folder.with_suffix(".clean.csv")
-    write_split(clean_file, clean)
-    metrics = evaluate(recognizer, options.data, split_file, TEST)
-    honest = evaluate(recognizer, options.data, clean_file, TEST)
-    count, clean_count = metrics["split"]["photos"], honest["split"]["photos"]
+    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), TEST)
+    targets = np.array([photo.target for photo in tested])
+    # What a photo is a copy of, whatever the split says.
+    groups = [group_of[photo.source, photo.path] for photo in tested]
+    metrics = measure_accuracy(recognizer.judge, looks.logits, targets, groups)
+    # The test photos of which no copy was trained on.
+    clean = np.array([group not in trained for group in groups])
+    honest = measure_accuracy(
+        recognizer.judge,
+        looks.logits[torch.from_numpy(clean)],
+        targets[clean],
+        [group for group, ok in zip(groups, clean, strict=True) if ok],
+    )
+    count, clean_count = metrics["photos"], honest["photos"]
     return {
         "split": kind,
         "seed": seed,

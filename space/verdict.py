@@ -103,12 +103,14 @@ class Judge:
         scores = self.confidences(logits)
         raw = logits.double().softmax(dim=1)
         sets = self.plausible(logits)
+        unlike = f"this is unlike all {len(self.labels)} classes that the checkpoint knows"
+        unknown = self.unknown(logits)
         return [
             self._recognition(
                 {level: scores[level][row] for level in LEVELS},
                 raw[row],
                 sets[row],
-                refusals[row] or self._unknown(logits[row]),
+                refusals[row] or (unlike if unknown[row] else None),
                 top_k,
             )
             for row in range(len(logits))
@@ -124,11 +126,12 @@ class Judge:
             return int(self.levels.index[MODEL][number])
         return self.levels.makes.index(self.levels.models[number][0])
 
-    def _unknown(self, logits: torch.Tensor) -> str | None:
+    def unknown(self, logits: torch.Tensor) -> torch.Tensor:
+        """Which photos are unlike every class: the best logit (Hendrycks et al. 2022,
+        arXiv:1911.11132) is low; bool, shape (photos,)."""
         known = self.calibration.known if self.calibration else None
-        if known is None or logits.max() >= known:
-            return None
-        return f"this is unlike all {len(self.labels)} classes that the checkpoint knows"
+        best = logits.max(dim=1).values
+        return torch.zeros_like(best, dtype=torch.bool) if known is None else best < known
 
     def _recognition(
         self,

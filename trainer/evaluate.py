@@ -1,172 +1,240 @@
-"""Measures a checkpoint as a user would meet it: `python -m trainer.evaluate CHECKPOINT …`.
+"""Calibrates a checkpoint and measures it: `python -m trainer.evaluate CHECKPOINT …`.
 
-The checkpoint is opened anew, every photo goes in as a file, and what comes out is compared with
-its label. The result is written into the checkpoint as metrics.json.
+The checkpoint is opened as a user would open it. On validation photos it learns what its
+confidences mean and when to refuse a photo; on test photos, which took no part in that nor in
+training, all of it is measured. The checkpoint gets
+
+    calibration.json    what its confidences mean, see `space.calibration`
+    gate.safetensors    which photos it refuses, see `space.gate`; with --others
+    metrics.json        everything that was measured
+
+and the folder of --out the figures and tables. Photos that people may not pass on are in the
+gallery among them: look at it, and keep it.
 """
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from scipy.stats import binomtest
-from tqdm import tqdm
+import numpy as np
+import torch
+from mapie import __version__ as mapie_version
 
-from space.checkpoints import CheckpointError, file_hash, write_json
-from space.labels import Car
-from space.recognizer import CarRecognizer, Recognition
-from trainer.classes import match
+from space.calibration import CALIBRATION
+from space.checkpoints import WEIGHTS, CheckpointError, file_hash, write_json
+from space.gate import GATE, FeatureGate
+from space.recognizer import CarRecognizer
+from trainer.evaluation import measure, rejection
+from trainer.evaluation.calibrate import fit_calibration
+from trainer.evaluation.photos import JudgedPhoto, find_photos, look_at
+from trainer.evaluation.rejection import Lesson
+from trainer.evaluation.report import write_report
+from trainer.memory import keep_freed_memory
 from trainer.options import add_data_options, columns_of
 from trainer.provenance import git_revision
-from trainer.source import Columns, DataError
-from trainer.sources import read_sources
-from trainer.splits import SPLITS, TEST, read_split
+from trainer.source import DataError, photos_below
+from trainer.splits import SPLITS, TEST, VALIDATION
 
 METRICS = "metrics.json"
 
 
-@dataclass(frozen=True)
-class Share:
-    """A share of photos, 0 to 1, with the ends of its 95% interval (Wilson's)."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, successes: int, count: int) -> "Share":
-        interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
-        return cls(successes / count, float(interval.low), float(interval.high))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
+    options = _parser().parse_args(arguments)
+    command = ["trainer.evaluate", *(sys.argv[1:] if arguments is None else arguments)]
+    keep_freed_memory()
+    try:
+        metrics = evaluate(options)
+    except (CheckpointError, DataError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    metrics["command"] = "python -m " + shlex.join(command)
+    write_json(options.checkpoint / METRICS, metrics)
+    _print(metrics)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint folder")
     add_data_options(parser)
     parser.add_argument("--split-file", type=Path, required=True, metavar="FILE",
                         help="the run's split.csv, or one of trainer/splits/")  # fmt: skip
-    parser.add_argument("--split", choices=SPLITS, default=TEST, help="(default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        recognizer = CarRecognizer.from_pretrained(options.checkpoint)
-        columns = columns_of(options)
-        metrics = evaluate(recognizer, options.data, options.split_file, options.split, columns)
-    except (CheckpointError, DataError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    command = ["trainer.evaluate", *(sys.argv[1:] if arguments is None else arguments)]
-    metrics["command"] = "python -m " + shlex.join(command)
-    write_json(options.checkpoint / METRICS, metrics)
-    for name in ("top1", "top5", "make"):
-        share = metrics[name]
-        print(f"{name:5} {share['value']:.1%}  (95%: {share['low']:.1%} to {share['high']:.1%})")
-    print(f"on {metrics['split']['photos']} {options.split} photos")
-    return 0
+    parser.add_argument("--split", choices=SPLITS, default=TEST,
+                        help="the photos to measure on (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--others", type=Path, metavar="FOLDER",
+                        help="photos that show no car; with them the checkpoint gets a "
+                        "gate, and without them it refuses nothing but cars unlike all "
+                        "that it knows")  # fmt: skip
+    parser.add_argument("--no-exteriors", type=Path, metavar="FILE",
+                        help="CSV with a column photo: paths in the data sets that show "
+                        "the inside or a part of a car")  # fmt: skip
+    parser.add_argument("--keep-calibration", action="store_true",
+                        help="measure with the calibration that the checkpoint has")  # fmt: skip
+    parser.add_argument("--robustness", type=int, default=400, metavar="PHOTOS",
+                        help="how many test photos to spoil in each way; 0 for none "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--faithfulness", type=int, default=50, metavar="PHOTOS",
+                        help="on how many to judge the heat maps; 0 for none, each takes "
+                        "seconds (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FOLDER",
+                        help="where figures and tables go (default: evaluation/ beside "
+                        "the checkpoint)")  # fmt: skip
+    return parser
 
 
-def evaluate(
-    recognizer: CarRecognizer,
-    specs: Sequence[str],
-    split_file: Path,
-    split: str,
-    columns: Columns | None = None,
-) -> dict[str, Any]:
-    """Measures one split of the data sets.
-
-    Returns:
-        What metrics.json holds, without the command: the shares of photos whose class is the
-        first answer (`top1`) or among the first five (`top5`), and whose make is the most likely
-        one (`make`), with the split they were measured on; with several data sets the same for
-        each of them under `sources`.
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    """Calibrates and measures as the options say; returns what metrics.json holds.
 
     Raises:
-        DataError: no photo of the split is there, one cannot be read, or its class is unknown.
+        CheckpointError: the checkpoint cannot be opened.
+        DataError: photos are missing, cannot be read, or their class is unknown.
     """
-    photos = _photos_of(recognizer, specs, split_file, split, columns)
-    answers = recognizer.stream((photo.read() for photo in photos), top_k=5)
-    progress = tqdm(zip(photos, answers, strict=True), total=len(photos), unit="photo")
-    marks: dict[str, list[tuple[bool, bool, bool]]] = {}
-    for photo, answer in progress:
-        if answer.error:
-            raise DataError(f"{photo.path}: {answer.error}")
-        marks.setdefault(photo.source, []).append(_mark(photo, answer))
+    recognizer = CarRecognizer.from_pretrained(
+        options.checkpoint, calibrated=options.keep_calibration
+    )
+    photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
+    tested = [photo for photo in photos if photo.split == options.split]
+    if not tested:
+        raise DataError(f"{options.split_file} has no {options.split} photo")
+    lessons = _lessons(recognizer, photos, options)
+    if not options.keep_calibration:
+        calibrate(recognizer, options.checkpoint, photos, lessons, options.split_file)
+        recognizer = CarRecognizer.from_pretrained(options.checkpoint)
+    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), options.split)
     metrics: dict[str, Any] = {
-        "split": {"name": split, "file_sha256": file_hash(split_file), "photos": len(photos)},
+        "split": {
+            "name": options.split,
+            "file_sha256": file_hash(options.split_file),
+            "photos": len(tested),
+        },
         "weights": recognizer.revision,
         "git_revision": git_revision(),
-        **_shares([mark for rows in marks.values() for mark in rows]),
+        **measure.measure_all(recognizer, tested, looks),
     }
-    if len(marks) > 1:
-        metrics["sources"] = {
-            name: {"photos": len(rows), **_shares(rows)} for name, rows in marks.items()
-        }
+    exams: list[Lesson] = []
+    if recognizer.gate:
+        exams = list(rejection.exams(recognizer, photos))
+        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, lessons, exams)
+    if options.robustness:
+        metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
+    if options.faithfulness:
+        metrics["faithfulness"] = measure.measure_faithfulness(
+            recognizer, tested, looks, options.faithfulness
+        )
+    folder = options.out or options.checkpoint.parent / "evaluation"
+    write_report(folder, recognizer, tested, looks, metrics, [*lessons, *exams])
     return metrics
 
 
-@dataclass(frozen=True)
-class _Photo:
-    """A photo to be judged by: its class is written as the checkpoint writes it."""
-
-    source: str
-    path: str
-    label: str
-    car: Car
-    read: Callable[[], bytes]
-
-
-def _mark(photo: _Photo, answer: Recognition) -> tuple[bool, bool, bool]:
-    """Whether the class comes first, is among the first five, and whether the make is right."""
-    names = [prediction.label for prediction in answer.predictions]
-    return names[0] == photo.label, photo.label in names, answer.makes[0].make == photo.car.make
-
-
-def _shares(marks: Sequence[tuple[bool, bool, bool]]) -> dict[str, Any]:
-    return {
-        name: asdict(Share.of(sum(column), len(marks)))
-        for name, column in zip(("top1", "top5", "make"), zip(*marks, strict=True), strict=True)
-    }
-
-
-def _photos_of(
-    recognizer: CarRecognizer,
-    specs: Sequence[str],
-    split_file: Path,
-    split: str,
-    columns: Columns | None,
-) -> list[_Photo]:
-    """Every photo that the file puts into the split."""
-    rows = read_split(split_file)
-    car_of = dict(zip(recognizer.labels, recognizer.cars, strict=True))
-    photos, unknown = [], set()
-    sources = read_sources(specs, columns)
-    for source in sources:
-        known = match(source, recognizer.labels, recognizer.cars)
-        for path, reader in zip(source.photos["path"], source.readers(), strict=True):
-            row = rows.get((source.name, path), {})
-            if row.get("split") != split:
-                continue
-            label = known.get(row["label"])
-            if label is None:
-                unknown.add(row["label"])
-            else:
-                photos.append(_Photo(source.name, path, label, car_of[label], reader))
-    if unknown:
-        some = ", ".join(sorted(unknown)[:3])
-        raise DataError(f"the checkpoint does not know {len(unknown)} of the classes: {some}")
-    given = {source.name for source in sources}
-    wanted = sum(row["split"] == split for (name, _), row in rows.items() if name in given)
-    if len(photos) < wanted or not photos:
-        raise DataError(
-            f"{split_file} names {wanted} {split} photos, but --data has only {len(photos)} of them"
+def _lessons(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], options: argparse.Namespace
+) -> list[Lesson]:
+    """What the gate learns from; nothing without photos of other things."""
+    if not options.others:
+        return []
+    if not options.others.is_dir():
+        raise DataError(f"--others {options.others}: there is no such folder")
+    readers = [(options.others / path).read_bytes for path in photos_below(options.others)]
+    if not readers:
+        raise DataError(f"--others {options.others}: there is no photo in it")
+    lessons = rejection.cars_and_parts(recognizer, photos)
+    lessons.append(rejection.lesson(recognizer, rejection.OTHER, rejection.OTHERS, readers))
+    if options.no_exteriors:
+        wanted = rejection.read_paths(options.no_exteriors)
+        some = [photo for photo in photos if photo.path in wanted]
+        if not some:
+            raise DataError(f"--no-exteriors {options.no_exteriors}: none of its photos is there")
+        lessons.append(
+            rejection.lesson(
+                recognizer,
+                rejection.PART,
+                rejection.NO_EXTERIORS,
+                [photo.read for photo in some],
+                [photo.group for photo in some],
+            )
         )
-    return photos
+    return lessons
+
+
+def calibrate(
+    recognizer: CarRecognizer,
+    folder: Path,
+    photos: Sequence[JudgedPhoto],
+    lessons: Sequence[Lesson],
+    split_file: Path,
+) -> None:
+    """Writes calibration.json, and gate.safetensors if there are lessons for a gate.
+
+    Raises:
+        DataError: there are no validation photos.
+    """
+    chosen = [photo for photo in photos if photo.split == VALIDATION]
+    if not chosen:
+        raise DataError(f"{split_file} has no validation photo to calibrate on")
+    looks = look_at(recognizer, [photo.read for photo in chosen], len(chosen), VALIDATION)
+    gate: FeatureGate | None = None
+    threshold = None
+    if lessons:
+        gate = rejection.fit_gate(lessons)
+        sources = np.array([photo.source for photo in chosen])
+        threshold = rejection.fit_threshold(
+            gate, [looks.features[torch.from_numpy(sources == name)] for name in np.unique(sources)]
+        )
+    calibration = fit_calibration(
+        recognizer.labels,
+        recognizer.cars,
+        looks.logits,
+        np.array([photo.target for photo in chosen]),
+        [photo.group for photo in chosen],
+        threshold,
+    )
+    # The calibration last, since it is what asks for the gate.
+    (folder / CALIBRATION).unlink(missing_ok=True)
+    (folder / GATE).unlink(missing_ok=True)
+    if gate:
+        gate.save(folder)
+    write_json(
+        folder / CALIBRATION,
+        {
+            **calibration.as_json(),
+            "weights_sha256": file_hash(folder / WEIGHTS),
+            "split": {
+                "name": VALIDATION,
+                "file_sha256": file_hash(split_file),
+                "photos": len(chosen),
+            },
+            "mapie": mapie_version,
+        },
+    )
+
+
+def _print(metrics: dict[str, Any]) -> None:
+    for name in ("top1", "top5", "make", "model"):
+        print(f"{name:5} {_words(metrics[name])}")
+    after = metrics["calibration"]["after"]["year"]
+    print(
+        f"ECE   {after['ece']:.1%} (perfect confidences would show {after['ece_if_perfect']:.1%})"
+    )
+    verdicts = metrics["verdicts"]
+    print(f"tagged {_words(verdicts['auto_tag'])}, right {_words(verdicts['auto_tag_precision'])}")
+    print(f"on {metrics['split']['photos']} {metrics['split']['name']} photos")
+
+
+def _words(share: dict[str, float] | None) -> str:
+    if not share:
+        return "none"
+    return f"{share['value']:.1%} (95%: {share['low']:.1%} to {share['high']:.1%})"
 
 
 if __name__ == "__main__":

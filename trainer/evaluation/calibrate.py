@@ -50,7 +50,7 @@ def fit_calibration(
         right = (best == levels.index[level][targets]).numpy()
         confidence[level] = fit_confidence(top.numpy(), right, groups)
     plausible = fit_plausible(tempered.numpy(), targets)
-    open_ended = {level: None for level in LEVELS}
+    open_ended = dict.fromkeys(LEVELS)
     draft = Calibration(
         temperature,
         confidence,
@@ -61,16 +61,12 @@ def fit_calibration(
     )
     judge = Judge(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
     sure = chain(judge, logits)
-    right = right_at(levels, logits, targets)
+    hits = right_at(levels, logits, targets)
     thresholds: dict[str, Mapping[str, float | None]] = {
-        f"{target:g}": {
-            level: fit_threshold(sure[level], right[level], target) for level in LEVELS
-        }
+        f"{target:g}": {level: fit_threshold(sure[level], hits[level], target) for level in LEVELS}
         for target in PRECISIONS
     }
-    return Calibration(
-        temperature, confidence, thresholds, plausible, known=draft.known, gate=gate
-    )
+    return Calibration(temperature, confidence, thresholds, plausible, known=draft.known, gate=gate)
 
 
 def fit_temperature(logits: torch.Tensor, targets: np.ndarray) -> float:

@@ -1,19 +1,30 @@
 """From logits and true classes to the numbers of metrics.json."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import evaluate
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
 
 from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
+from space.recognizer import CarRecognizer
 from space.verdict import Judge
 from trainer.evaluation.calibrate import chain, right_at
-from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, TopK, ranks
+from trainer.evaluation.faithfulness import heat_on_cars, road
+from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
+from trainer.evaluation.photos import JudgedPhoto, Looks, look_at
+from trainer.evaluation.rejection import (
+    NO_EXTERIORS,
+    OTHERS,
+    Lesson,
+    judged_by_others,
+    separation,
+)
+from trainer.evaluation.robustness import CONDITIONS
 
 
 def measure_accuracy(
@@ -42,8 +53,6 @@ def measure_accuracy(
         result[level] = Share.of_marks(right.numpy(), groups)
     result |= _measure_years(judge, logits, targets, groups)
     best = logits.argmax(dim=1).numpy()
-    found = evaluate.combine([TopK(), PrecisionRecallF1()])  # type: ignore[list-item]
-    del found  # the two take different predictions; each is asked alone
     result |= PrecisionRecallF1().compute(predictions=best, references=targets)
     present = np.unique(targets)
     macro = Share.bootstrapped(
@@ -155,3 +164,154 @@ def measure_verdicts(
         "rejected": Share.of_marks(verdicts == REJECTED, groups),
         "levels": dict(Counter(str(recognition.level) for recognition in recognitions)),
     }
+
+
+def measure_all(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], looks: Looks
+) -> dict[str, Any]:
+    """Accuracy, over all and apart by data set and background; confidences, verdicts and sets."""
+    judge, logits = recognizer.judge, looks.logits
+    targets = np.array([photo.target for photo in photos])
+    groups = [photo.group for photo in photos]
+    sources = np.array([photo.source for photo in photos])
+    backgrounds = np.where(looks.backgroundless, "removed", "original")
+
+    def apart(names: np.ndarray) -> dict[str, Any]:
+        return {
+            str(name): measure_accuracy(
+                judge, logits[torch.from_numpy(mine)], targets[mine], _those(groups, mine)
+            )
+            for name in np.unique(names[names != ""])
+            for mine in (names == name,)
+        }
+
+    result = measure_accuracy(judge, logits, targets, groups)
+    if len(set(sources)) > 1:
+        result["sources"] = apart(sources)
+    # Only data sets that have both kinds tell what a background is worth.
+    both = [name for name in np.unique(sources) if looks.backgroundless[sources == name].any()]
+    if both:
+        named = np.char.add(np.char.add(sources, ", "), backgrounds)
+        result["backgrounds"] = apart(np.where(np.isin(sources, both), named, ""))
+    result["calibration"] = measure_calibration(judge, logits, targets)
+    recognitions = recognize(recognizer, looks)
+    right = logits.argmax(dim=1).numpy() == targets
+    result["verdicts"] = measure_verdicts(recognitions, right, groups)
+    if judge.calibration:
+        result["thresholds"] = measure_thresholds(judge, logits, targets, groups)
+        result["plausible"] = measure_plausible(judge, logits, targets, groups)
+    return result
+
+
+def recognize(recognizer: CarRecognizer, looks: Looks) -> list[Recognition]:
+    """The answers to photos that the network has looked at already."""
+    refusals: list[str | None] = [None] * len(looks.logits)
+    if recognizer.gate:
+        refusals = recognizer.gate.refusals(looks.features)
+    return recognizer.judge.recognitions(looks.logits, refusals, top_k=1)
+
+
+def _those(names: Sequence[str], chosen: np.ndarray) -> list[str]:
+    return np.asarray(names)[chosen].tolist()
+
+
+def measure_rejection(
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    looks: Looks,
+    lessons: Sequence[Lesson],
+    exams: Sequence[Lesson],
+) -> dict[str, Any]:
+    """How many photos are refused, of exteriors by data set and of everything else by kind.
+
+    Args:
+        photos, looks: exteriors to judge by.
+        lessons: what taught the gate; what there is little of judges it too, by gates that it did
+            not teach. Empty when the gate was fitted elsewhere.
+        exams: photos of other things that taught no gate.
+    """
+    gate, judge = recognizer.gate, recognizer.judge
+    assert gate
+    cars = gate.probabilities(looks.features)[:, 0].numpy()
+    unknown = judge.unknown(looks.logits).numpy()
+    sources = np.array([photo.source for photo in photos])
+    groups = [photo.group for photo in photos]
+    result: dict[str, Any] = {"threshold": gate.threshold, "exteriors": {}, "others": {}}
+    for name in np.unique(sources):
+        mine = sources == name
+        marks = ((cars < gate.threshold) | unknown)[mine]
+        result["exteriors"][str(name)] = {
+            "photos": int(mine.sum()),
+            "by_gate": int((cars < gate.threshold)[mine].sum()),
+            "rejected": Share.of_marks(marks, _those(groups, mine)),
+        }
+    taught = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS)]
+    asked = [(lesson, judged_by_others(lessons, lesson)) for lesson in taught]
+    asked += [(exam, gate.probabilities(exam.features)[:, 0].numpy()) for exam in exams]
+    for lesson, scores in asked:
+        marks = (scores < gate.threshold) | judge.unknown(lesson.logits).numpy()
+        result["others"][lesson.name] = {
+            "photos": len(scores),
+            "kind": lesson.kind,
+            "by_gate": int((scores < gate.threshold).sum()),
+            "rejected": Share.of_marks(marks, lesson.groups),
+            **separation(cars, scores),
+        }
+    return result
+
+
+def measure_robustness(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], count: int
+) -> dict[str, Any]:
+    """The same photos as they are and spoilt in each way: how many answers are still right."""
+    chosen = random.Random(0).sample(list(photos), min(count, len(photos)))
+    targets = np.array([photo.target for photo in chosen])
+    groups = [photo.group for photo in chosen]
+    readers = [photo.read for photo in chosen]
+    result: dict[str, Any] = {}
+    for name, change in (("as it is", None), *CONDITIONS.items()):
+        looks = look_at(recognizer, readers, len(readers), name, change)
+        right = looks.logits.argmax(dim=1).numpy() == targets
+        scores = recognizer.judge.confidences(looks.logits)
+        make = recognizer.judge.levels.index[MAKE]
+        result[name] = {
+            "photos": len(chosen),
+            "top1": Share.of_marks(right, groups),
+            "top5": Share.of_marks(ranks(looks.logits.numpy(), targets) < 5, groups),
+            "make": Share.of_marks((scores[MAKE].argmax(dim=1) == make[targets]).numpy(), groups),
+            **measure_verdicts(recognize(recognizer, looks), right, groups),
+        }
+    return result
+
+
+def measure_faithfulness(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], looks: Looks, count: int
+) -> dict[str, Any]:
+    """ROAD, and the heat on the car where a sibling with its background painted out shows it."""
+    result = {
+        "road": road(
+            recognizer,
+            [photo.read for photo in photos],
+            [photo.group for photo in photos],
+            count=count,
+        )
+    }
+    members: dict[str, list[int]] = {}
+    for number, photo in enumerate(photos):
+        members.setdefault(photo.group, []).append(number)
+    pairs = [
+        # Groups of more photos may hold differently framed ones, which no mask would fit.
+        sorted(numbers, key=lambda number: looks.backgroundless[number])
+        for numbers in members.values()
+        if len(numbers) == 2 and looks.backgroundless[numbers].sum() == 1
+    ]
+    if pairs:
+        originals, siblings = zip(*pairs, strict=True)
+        result["heat_on_cars"] = heat_on_cars(
+            recognizer,
+            [photos[number].read for number in originals],
+            [photos[number].read for number in siblings],
+            [photos[number].group for number in originals],
+            count=count,
+        )
+    return result

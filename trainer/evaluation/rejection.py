@@ -9,13 +9,16 @@ answers: a car from outside, the inside or a part of one, something else. It lea
   known to show no exterior;
 - other things from photos without cars.
 
-There are few of the last two, so all of them teach the gate that ships, and each is judged by a gate
-that learnt nothing from it nor from copies of it. Pictures drawn by code teach nothing; they judge.
+There are few of the last two, so all of them teach the gate that ships, and each is judged by a
+gate that learnt nothing from it nor from copies of it. Pictures drawn by code teach nothing; they
+judge.
 """
 
+import csv
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from space.recognizer import CarRecognizer
 from trainer.evaluation.drawn import drawings
 from trainer.evaluation.photos import JudgedPhoto, look_at
 from trainer.evaluation.robustness import CONDITIONS
+from trainer.source import DataError
 from trainer.splits import TEST, TRAIN
 
 # The share of validation exteriors of each data set that may be refused.
@@ -39,6 +43,7 @@ REFUSED_SHARE = 0.004
 _CARS = 900
 _PARTS = 250  # of each data set
 _DRAWINGS = 200
+OTHERS, NO_EXTERIORS = "photos of other things", "insides and parts"  # of lessons
 _PART_SIDES = (0.12, 0.3)  # of the photo's sides
 # Inverse strength of the penalty: strong, because there are about as many channels as photos.
 # A hundred times as much did as well and took three times as long.
@@ -207,3 +212,19 @@ def separation(cars: np.ndarray, others: np.ndarray) -> dict[str, Any]:
         "auroc": float(roc_auc_score(truth, scores)),
         "fpr_at_95_tpr": float(fpr[np.searchsorted(tpr, 0.95)]),
     }
+
+
+def read_paths(file: Path) -> set[str]:
+    """The column `photo` of a CSV.
+
+    Raises:
+        DataError: it cannot be read, or has no such column.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    if not rows or "photo" not in rows[0]:
+        raise DataError(f"{file} should be a CSV with a column photo")
+    return {row["photo"] for row in rows}
