@@ -1,65 +1,187 @@
-"""Evaluation: which photos are judged, by what, and what is written."""
+"""`python -m trainer.evaluate`: what it writes, and which photos it judges by."""
 
+import csv
 import json
+import shutil
 
 import pytest
 from conftest import TINY_LABELS, draw_car
 
-from trainer.evaluate import Share, main
+from space.recognizer import CarRecognizer
+from trainer.evaluate import main
+from trainer.evaluation.drawn import drawings
+from trainer.evaluation.robustness import CONDITIONS
+
+COLOURS = dict(zip(TINY_LABELS, ("red", "blue", "green", "gold"), strict=True))
 
 
 @pytest.fixture
-def two_sources(tmp_path):
-    """Two data sets that name the same car otherwise, and the split of both."""
+def checkpoint(tiny_checkpoint, tmp_path):
+    """A copy that a test may write into."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "run" / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Two data sets of drawn cars with a split, photos of other things, and a list of parts."""
+    tmp_path = tmp_path_factory.mktemp("drawn")
     rows = ["source,path,label,split,group"]
-    for source, label in (("one", TINY_LABELS[0]), ("two", "2012 audi a4 sedan")):
-        (tmp_path / source / label).mkdir(parents=True)
-        for seed in range(3):
-            draw_car(seed).save(tmp_path / source / label / f"{seed}.png")
-            rows.append(f"{source},{label}/{seed}.png,{label},test,{source}{seed}")
+    number = 0
+    for source in ("one", "two"):
+        for label in TINY_LABELS:
+            # The same car may be written otherwise in another data set.
+            name = "2012 audi a4 sedan" if (source, label) == ("two", TINY_LABELS[0]) else label
+            folder = tmp_path / source / name
+            folder.mkdir(parents=True)
+            for split in ("train", "validation", "test") * 4:
+                number += 1
+                draw_car(number, COLOURS[label]).save(folder / f"{number}.png")
+                rows.append(f"{source},{name}/{number}.png,{name},{split},g{number // 2}")
+    part = tmp_path / "one" / TINY_LABELS[1] / "part.png"
+    draw_car(99).crop((60, 60, 90, 90)).save(part)
+    rows.append(f"one,{TINY_LABELS[1]}/part.png,{TINY_LABELS[1]},excluded,part")
+    (tmp_path / "parts.csv").write_text(f"photo\n{TINY_LABELS[1]}/part.png\n")
     (tmp_path / "split.csv").write_text("\n".join(rows) + "\n")
+    others = tmp_path / "others"
+    others.mkdir()
+    for index, (_, picture) in enumerate(drawings(12, seed=7)):
+        picture.save(others / f"{index}.png")
     return tmp_path
 
 
-def arguments(checkpoint, folder, *names: str) -> list[str]:
+def arguments(checkpoint, folder, *more: str, names=("one", "two")) -> list[str]:
     specs = [f"--data={name}={folder / name}" for name in names]
-    return [str(checkpoint), *specs, f"--split-file={folder / 'split.csv'}"]
+    few = ["--robustness=8", "--faithfulness=2", f"--split-file={folder / 'split.csv'}"]
+    return [str(checkpoint), *specs, *few, *more]
 
 
-def test_several_data_sets_are_told_apart_and_matched_by_car(
-    tiny_checkpoint, two_sources, tmp_path
-):
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    for path in tiny_checkpoint.iterdir():
-        (checkpoint / path.name).write_bytes(path.read_bytes())
-    assert main(arguments(checkpoint, two_sources, "one", "two")) == 0
-    metrics = json.loads((checkpoint / "metrics.json").read_text())
-    assert metrics["split"]["photos"] == 6
+@pytest.fixture
+def photos(drawn, tmp_path):
+    """A copy of them that a test may change."""
+    return shutil.copytree(drawn, tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_checkpoint, drawn, tmp_path_factory):
+    """A run whose checkpoint was measured with everything there is."""
+    run = tmp_path_factory.mktemp("measured")
+    folder = shutil.copytree(tiny_checkpoint, run / "checkpoint")
+    others, parts = f"--others={drawn / 'others'}", f"--no-exteriors={drawn / 'parts.csv'}"
+    assert main(arguments(folder, drawn, others, parts)) == 0
+    return run
+
+
+@pytest.fixture
+def evaluated(measured, tmp_path):
+    """A copy of its checkpoint that a test may write into."""
+    return shutil.copytree(measured, tmp_path / "measured") / "checkpoint"
+
+
+def test_everything_is_measured_and_written(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    tested = 2 * 4 * 4
+    assert metrics["split"]["photos"] == metrics["photos"] == tested
+    assert metrics["command"].startswith("python -m trainer.evaluate ")
     assert {name: found["photos"] for name, found in metrics["sources"].items()} == {
-        "one": 3,
-        "two": 3,
+        "one": 16,
+        "two": 16,
     }
-    # The same photos of the same car: whatever is right in one is right in the other.
-    assert metrics["sources"]["one"]["top1"] == metrics["sources"]["two"]["top1"]
+    for name in ("top1", "top3", "top5", "make", "model", "f1_macro"):
+        assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
     assert metrics["top5"]["value"] == 1.0  # the checkpoint has four classes
+    assert set(metrics["calibration"]["after"]) == {"make", "model", "year"}
+    assert set(metrics["thresholds"]) == {"0.9", "0.95", "0.98", "0.99"}
+    assert set(metrics["plausible"]) == {"0.9", "0.95", "0.99"}
+    assert set(metrics["robustness"]) == {"as it is", *CONDITIONS}
+    rejection = metrics["rejection"]
+    assert set(rejection["exteriors"]) == {"one", "two"}
+    assert {"photos of other things", "insides and parts", "text"} <= set(rejection["others"])
+    assert metrics["faithfulness"]["road"]["photos"] == 2
+    assert (evaluated.parent / "evaluation" / "classes.csv").is_file()
 
 
-def test_photos_of_the_split_that_are_missing_are_counted(tiny_checkpoint, two_sources, capsys):
-    assert main(arguments(tiny_checkpoint, two_sources, "one")) == 1
-    assert "names 6 test photos, but --data has only 3 of them" in capsys.readouterr().err
+def test_the_checkpoint_opens_calibrated_with_its_gate(evaluated):
+    recognizer = CarRecognizer.from_pretrained(evaluated)
+    assert recognizer.judge.calibration
+    assert recognizer.gate
+    recognition = recognizer.predict(draw_car(3))
+    assert recognition.verdict in ("auto-tag", "review", "rejected")
+    assert recognition.plausible.coverage == 0.95
 
 
-def test_a_class_that_the_checkpoint_does_not_know_is_named(tiny_checkpoint, tmp_path, capsys):
+def test_a_kept_calibration_stays_as_it_is(evaluated, photos):
+    before = (evaluated / "calibration.json").read_bytes()
+    more = ["--keep-calibration", "--robustness=0", "--faithfulness=0"]
+    assert main([*arguments(evaluated, photos, names=("one",)), *more]) == 0
+    assert (evaluated / "calibration.json").read_bytes() == before
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["split"]["photos"] == 16
+    assert "sources" not in metrics
+    assert "robustness" not in metrics
+    assert "photos of other things" not in metrics["rejection"]["others"]
+
+
+def test_without_photos_of_other_things_there_is_no_gate(checkpoint, photos):
+    more = ["--robustness=0", "--faithfulness=0"]
+    assert main([*arguments(checkpoint, photos), *more]) == 0
+    assert not (checkpoint / "gate.safetensors").exists()
+    assert CarRecognizer.from_pretrained(checkpoint).gate is None
+
+
+def test_test_photos_play_no_part_in_the_calibration(checkpoint, photos):
+    """Other test photos and other labels of theirs: the same calibration."""
+    more = ["--robustness=0", "--faithfulness=0"]
+    assert main([*arguments(checkpoint, photos), *more]) == 0
+    first = json.loads((checkpoint / "calibration.json").read_text())
+    with (photos / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["split"] == "test":
+            draw_car(1000, "black").save(photos / row["source"] / row["path"])
+    assert main([*arguments(checkpoint, photos), *more]) == 0
+    assert json.loads((checkpoint / "calibration.json").read_text()) == first
+
+
+def test_photos_that_are_missing_are_counted(checkpoint, photos, capsys):
+    (photos / "one" / TINY_LABELS[3] / next((photos / "one" / TINY_LABELS[3]).iterdir())).unlink()
+    assert main(arguments(checkpoint, photos)) == 1
+    assert "names 97 photos of one, two, but --data has only 96 of them" in capsys.readouterr().err
+
+
+def test_a_class_that_the_checkpoint_does_not_know_is_named(checkpoint, tmp_path, capsys):
     (tmp_path / "one" / "Zaz 965").mkdir(parents=True)
     draw_car(1).save(tmp_path / "one" / "Zaz 965" / "1.png")
     (tmp_path / "split.csv").write_text(
         "source,path,label,split,group\none,Zaz 965/1.png,Zaz 965,test,a\n"
     )
-    assert main(arguments(tiny_checkpoint, tmp_path, "one")) == 1
+    assert main(arguments(checkpoint, tmp_path, names=("one",))) == 1
     assert "does not know 1 of the classes: Zaz 965" in capsys.readouterr().err
 
 
-def test_the_interval_is_wilsons():
-    share = Share.of(8, 10)
-    assert (round(share.value, 3), round(share.low, 3), round(share.high, 3)) == (0.8, 0.490, 0.943)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--others=/nowhere", "there is no such folder"),
+        ("--others=empty", "there is no photo in it"),
+        ("--no-exteriors=nowhere.csv", "cannot be read"),
+        ("--no-exteriors=split.csv", "should be a CSV with a column photo"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_reason(
+    checkpoint, photos, capsys, option, message, monkeypatch
+):
+    monkeypatch.chdir(photos)
+    (photos / "empty").mkdir()
+    others = [] if option.startswith("--others") else ["--others=others"]
+    assert main(arguments(checkpoint, photos, option, *others)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_failure_leaves_the_old_calibration(evaluated, photos, capsys):
+    before = (evaluated / "calibration.json").read_bytes()
+    with (photos / "split.csv").open(newline="") as file:
+        broken = [row for row in csv.DictReader(file) if row["split"] == "test"][-1]
+    (photos / broken["source"] / broken["path"]).write_bytes(b"no picture")
+    assert main(arguments(evaluated, photos)) == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert (evaluated / "calibration.json").read_bytes() == before

@@ -39,7 +39,7 @@ from trainer.memory import keep_freed_memory
 from trainer.options import add_data_options, columns_of
 from trainer.provenance import git_revision
 from trainer.source import DataError, photos_below
-from trainer.splits import SPLITS, TEST, VALIDATION
+from trainer.splits import TEST, TRAIN, VALIDATION
 
 METRICS = "metrics.json"
 
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_options(parser)
     parser.add_argument("--split-file", type=Path, required=True, metavar="FILE",
                         help="the run's split.csv, or one of trainer/splits/")  # fmt: skip
-    parser.add_argument("--split", choices=SPLITS, default=TEST,
+    parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TEST,
                         help="the photos to measure on (default: %(default)s)")  # fmt: skip
     parser.add_argument("--others", type=Path, metavar="FOLDER",
                         help="photos that show no car; with them the checkpoint gets a "
@@ -107,11 +107,12 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     tested = [photo for photo in photos if photo.split == options.split]
     if not tested:
         raise DataError(f"{options.split_file} has no {options.split} photo")
+    # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
+    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), options.split)
     lessons = _lessons(recognizer, photos, options)
     if not options.keep_calibration:
         calibrate(recognizer, options.checkpoint, photos, lessons, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
-    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), options.split)
     metrics: dict[str, Any] = {
         "split": {
             "name": options.split,

@@ -1,5 +1,6 @@
 """Fits calibration.json on validation photos: what confidences mean, and what to do with them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -161,12 +162,14 @@ def fit_plausible(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, f
         probabilities: shape (photos, classes).
         targets: shape (photos,).
     """
-    found = conformal(probabilities, targets)._mapie_classifier.quantiles_
-    return {
-        # Too few photos for a coverage give a quantile above 1: every class is plausible.
-        f"{coverage:g}": max(0.0, 1 - float(quantile))
-        for coverage, quantile in zip(COVERAGES, found, strict=True)
-    }
+    scores = np.sort(conformal(probabilities, targets).conformity_scores.ravel())
+    least = {}
+    for coverage in COVERAGES:
+        # The order statistic that leaves room for one more photo; with too few photos there is
+        # none, and every class is plausible.
+        rank = math.ceil(coverage * (len(scores) + 1))
+        least[f"{coverage:g}"] = 1 - float(scores[rank - 1]) if rank <= len(scores) else 0.0
+    return least
 
 
 def conformal(probabilities: np.ndarray, targets: np.ndarray) -> SplitConformalClassifier:
@@ -183,15 +186,20 @@ def conformal(probabilities: np.ndarray, targets: np.ndarray) -> SplitConformalC
 def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:
     """The lowest confidence from which on at least `target` of the answers are right, or None.
 
+    Among so few answers that a single wrong one would miss the target, it is not seen to be
+    reached: 98% takes 50.
+
     Args:
         confidence, right: shape (photos,).
+        target: below 1.
     """
     order = np.argsort(-confidence, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     values = confidence[order]
     # A threshold takes all answers of one confidence or none.
     last_of_its_kind = np.append(values[1:] < values[:-1], True)
-    reached = np.flatnonzero((precision >= target) & last_of_its_kind)
+    enough = np.arange(1, len(order) + 1) >= round(1 / (1 - target))
+    reached = np.flatnonzero((precision >= target) & last_of_its_kind & enough)
     return float(values[reached[-1]]) if len(reached) else None
 
 

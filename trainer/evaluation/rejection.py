@@ -188,8 +188,14 @@ def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
     """
     scores = np.zeros(len(taught.features))
     others = [lesson for lesson in lessons if lesson is not taught]
-    folds = GroupKFold(min(_FOLDS, len(set(taught.groups))))
-    for learnt, asked in folds.split(scores, groups=taught.groups):
+    count = min(_FOLDS, len(set(taught.groups)))
+    everything = np.arange(len(scores))
+    folds = (
+        GroupKFold(count).split(scores, groups=taught.groups)
+        if count > 1
+        else [(everything[:0], everything)]
+    )
+    for learnt, asked in folds:
         gate = fit_gate([*others, taught.only(learnt)])
         scores[asked] = gate.probabilities(taught.features[asked])[:, 0].numpy()
     return scores

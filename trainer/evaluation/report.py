@@ -1,2 +1,3 @@
-def write_report(*a):
-    pass
+def write_report(folder, *a):
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.csv").touch()

@@ -1,0 +1,158 @@
+"""Calibration is fitted on some photos and holds on others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from space.answers import LEVELS, MAKE, MODEL, YEAR
+from space.labels import parse_label
+from space.levels import Levels
+from space.verdict import Judge
+from trainer.evaluation.calibrate import (
+    COVERAGES,
+    chain,
+    conformal,
+    fit_calibration,
+    fit_confidence,
+    fit_plausible,
+    fit_temperature,
+    fit_threshold,
+    right_at,
+)
+from trainer.evaluation.metrics import ece
+
+LABELS = tuple(
+    f"{make} {model} {year}"
+    for make in ("Audi", "BMW", "Fiat")
+    for model in ("One", "Two")
+    for year in (2007, 2012)
+)
+CARS = tuple(parse_label(label) for label in LABELS)
+LEVELS_OF = Levels(CARS)
+
+
+def photos(count: int, seed: int, temperature: float = 1.0) -> tuple[torch.Tensor, np.ndarray]:
+    """Logits whose softmax, after division by the temperature, is exactly right."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 2, (count, len(LABELS)))).float()
+    probabilities = (logits.double()).softmax(dim=1).numpy()
+    targets = np.array([rng.choice(len(LABELS), p=row) for row in probabilities])
+    return logits * temperature, targets
+
+
+def alone(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_is_found_again(temperature):
+    assert fit_temperature(*photos(4000, 0, temperature)) == pytest.approx(temperature, rel=0.08)
+
+
+@pytest.mark.parametrize("power", [0.4, 1.0, 3.0])
+def test_confidences_are_right_on_other_photos(power):
+    """Top probabilities that are distorted by a power become honest again."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.05, 0.99, 6000)
+    right = rng.random(6000) < truth
+    shown = truth**power
+    mapped = fit_confidence(shown[:3000], right[:3000], alone(3000))
+    confidence = mapped(torch.from_numpy(shown[3000:])).numpy()
+    assert ece(confidence, right[3000:]) < 0.03
+    order = np.argsort(shown[3000:])
+    assert (np.diff(confidence[order]) >= 0).all()
+
+
+def test_answers_that_are_all_right_change_nothing():
+    found = fit_confidence(np.linspace(0.5, 1, 20), np.ones(20, bool), alone(20))
+    assert (found.a, found.b, found.c) == (1, 1, 0)
+
+
+def test_the_threshold_is_the_lowest_that_reaches_the_target():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    right = np.array([True, True, False, True, False])
+    assert fit_threshold(confidence, right, 0.5) == 0.5
+    assert fit_threshold(confidence, right, 0.75) == 0.6
+    assert fit_threshold(confidence, right, 0.6) == 0.5
+    assert fit_threshold(confidence, ~right, 0.9) is None
+
+
+def test_a_threshold_takes_equal_confidences_together():
+    right = np.array([True, True, False, False])
+    assert fit_threshold(np.array([0.9, 0.8, 0.8, 0.5]), right, 0.6) == 0.8
+    assert fit_threshold(np.array([0.9, 0.8, 0.7, 0.5]), right, 0.6) == 0.7
+    assert fit_threshold(np.array([0.9, 0.8, 0.8, 0.5]), right, 0.7) is None
+
+
+def test_few_right_answers_do_not_show_that_a_target_is_reached():
+    confidence = np.linspace(0.99, 0.5, 60)
+    right = np.arange(60) != 40
+    assert fit_threshold(confidence[:49], np.ones(49, bool), 0.98) is None
+    assert fit_threshold(confidence, right, 0.98) == confidence[-1]
+
+
+def test_conformal_sets_are_those_of_mapie_and_hold_their_coverage():
+    logits, targets = photos(3000, 0)
+    probabilities = logits.double().softmax(dim=1).numpy()
+    fitted, kept = slice(0, 1500), slice(1500, 3000)
+    least = fit_plausible(probabilities[fitted], targets[fitted])
+    _, sets = conformal(probabilities[fitted], targets[fitted]).predict_set(probabilities[kept])
+    for number, coverage in enumerate(COVERAGES):
+        inside = probabilities[kept] >= least[f"{coverage:g}"]
+        assert (inside == sets[:, :, number]).mean() > 0.999  # but for ties in the last digit
+        assert inside[np.arange(1500), targets[kept]].mean() == pytest.approx(coverage, abs=0.02)
+
+
+def test_a_coverage_that_few_photos_cannot_promise_takes_every_class():
+    probabilities = np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1
+    assert fit_plausible(probabilities, np.array([0, 1, 2, 0]))["0.99"] == 0.0
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[Judge, torch.Tensor, np.ndarray]:
+    """A judge calibrated on some photos, and others to judge it by."""
+    calibration = fit_calibration(LABELS, CARS, *photos(3000, 0, 0.6), alone(3000), gate=0.5)
+    logits, targets = photos(3000, 1, 0.6)
+    return Judge(LABELS, CARS, LEVELS_OF, calibration, 0.9, 0.95), logits, targets
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_is_calibrated(judged, level):
+    judge, logits, targets = judged
+    scores = judge.confidences(logits)[level]
+    right = scores.argmax(dim=1) == judge.levels.index[level][targets]
+    assert ece(scores.max(dim=1).values.numpy(), right.numpy()) < 0.03
+
+
+def test_thresholds_keep_what_they_promise_on_other_photos(judged):
+    judge, logits, targets = judged
+    sure, right = chain(judge, logits), right_at(judge.levels, logits, targets)
+    for level in LEVELS:
+        threshold = judge.calibration.thresholds["0.9"][level]
+        kept = sure[level] >= threshold
+        assert kept.sum() > 150
+        assert right[level][kept].mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_coarser_levels_are_never_less_sure_nor_less_right(judged):
+    judge, logits, targets = judged
+    sure, right = chain(judge, logits), right_at(judge.levels, logits, targets)
+    for finer, coarser in ((YEAR, MODEL), (MODEL, MAKE)):
+        assert (sure[coarser] >= sure[finer]).all()
+        assert (right[coarser] >= right[finer]).all()
+
+
+def test_calibration_never_changes_the_answer(judged):
+    judge, logits, _ = judged
+    raw = replace(judge, calibration=None)
+    assert torch.equal(
+        judge.confidences(logits)[YEAR].argmax(dim=1), raw.confidences(logits)[YEAR].argmax(dim=1)
+    )
+
+
+def test_few_known_cars_count_as_unknown(judged):
+    judge, logits, _ = judged
+    assert judge.unknown(logits).double().mean() < 0.01
+    assert judge.unknown(torch.full((1, len(LABELS)), -20.0)).all()

@@ -1,0 +1,119 @@
+"""The gate: what teaches it, what judges it, and that the two are kept apart."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_car
+
+from space.gate import CAR, KINDS, OTHER, PART
+from trainer.evaluation.drawn import KINDS as DRAWN
+from trainer.evaluation.drawn import drawings
+from trainer.evaluation.rejection import (
+    REFUSED_SHARE,
+    Lesson,
+    crop_of_a_part,
+    fit_gate,
+    fit_threshold,
+    judged_by_others,
+    separation,
+)
+
+CENTRES = {CAR: (3.0, 0.0), PART: (0.0, 3.0), OTHER: (-3.0, -3.0)}
+
+
+def lesson(kind: str, count: int, seed: int, name: str = "") -> Lesson:
+    """Features around a centre of their kind, and noise in the other channels."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 0.5, (count, 6))
+    features[:, :2] += CENTRES[kind]
+    groups = tuple(f"{kind}{seed}/{number}" for number in range(count))
+    tensor = torch.from_numpy(features).float() * 10 + 4  # as unscaled as real features are
+    return Lesson(kind, name or kind, tensor, torch.zeros(count, 2), groups)
+
+
+@pytest.fixture(scope="module")
+def lessons() -> list[Lesson]:
+    return [lesson(CAR, 200, 0), lesson(PART, 30, 1), lesson(OTHER, 60, 2)]
+
+
+def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(lessons):
+    gate = fit_gate(lessons)
+    for kind in KINDS:
+        found = gate.probabilities(lesson(kind, 100, 9).features).argmax(dim=1)
+        assert (found == KINDS.index(kind)).double().mean() > 0.97
+
+
+def test_a_kind_that_nothing_taught_is_never_the_answer(lessons):
+    gate = fit_gate([lessons[0], lessons[2]])
+    rows = gate.probabilities(lesson(PART, 50, 9).features)
+    assert rows[:, KINDS.index(PART)].max() == 0
+    assert (gate.probabilities(lesson(CAR, 50, 9).features)[:, 0] > 0.5).all()
+    assert (gate.probabilities(lesson(OTHER, 50, 9).features)[:, 0] < 0.5).all()
+
+
+def test_the_threshold_spares_the_exteriors_of_every_data_set(lessons):
+    gate = fit_gate(lessons)
+    easy, hard = lesson(CAR, 500, 3).features, lesson(CAR, 500, 4).features - 15
+    threshold = fit_threshold(gate, [easy, hard])
+    for features in (easy, hard):
+        refused = (gate.probabilities(features)[:, 0] < threshold).double().mean()
+        assert refused <= REFUSED_SHARE
+    assert threshold < fit_threshold(gate, [easy])
+
+
+def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
+    """One group of parts lies where cars lie: gates that have not learnt it take it for cars."""
+    odd = lesson(CAR, 3, 7)
+    parts = lesson(PART, 30, 1)
+    parts = Lesson(
+        PART,
+        "parts",
+        torch.cat([parts.features, odd.features]),
+        torch.zeros(33, 2),
+        (*parts.groups, "odd", "odd", "odd"),
+    )
+    scores = judged_by_others([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)], parts)
+    taught = fit_gate([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)])
+    assert scores[:30].max() < scores[30:].min()
+    assert (scores[30:] > taught.probabilities(odd.features)[:, 0].numpy()).all()
+
+
+def test_one_group_alone_is_judged_without_it(lessons):
+    single = Lesson(PART, "one", lessons[1].features[:4], torch.zeros(4, 2), ("a",) * 4)
+    assert len(judged_by_others([lessons[0], lessons[2], single], single)) == 4
+
+
+def test_separation_by_hand():
+    found = separation(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.65, 0.1]))
+    assert found["auroc"] == 7 / 8
+    assert found["fpr_at_95_tpr"] == 0.5
+    assert separation(np.array([0.9, 0.8]), np.array([0.1])) == {"auroc": 1, "fpr_at_95_tpr": 0}
+
+
+def test_crops_of_parts_are_close_and_inside():
+    picture = draw_car(1, size=(400, 300))
+    for seed in range(20):
+        width, height = crop_of_a_part(picture, random.Random(seed)).size
+        assert 0.1 * 400 < width < 0.31 * 400
+        assert 0.1 * 300 < height < 0.31 * 300
+    assert crop_of_a_part(draw_car(1).resize((1, 1)), random.Random(0)).size == (1, 1)
+
+
+def test_drawings_are_of_every_kind_and_come_out_the_same_again():
+    drawn = list(drawings(2 * len(DRAWN)))
+    assert [kind for kind, _ in drawn] == [*DRAWN, *DRAWN]
+    assert {picture.mode for _, picture in drawn} == {"RGB"}
+    again = [picture.tobytes() for _, picture in drawings(2 * len(DRAWN))]
+    assert again == [picture.tobytes() for _, picture in drawn]
+    assert len(set(again)) == len(again)
+    other = [picture.tobytes() for _, picture in drawings(len(DRAWN), seed=1)]
+    assert not set(other) & set(again)
+
+
+@pytest.mark.parametrize("kind", list(DRAWN))
+def test_the_bundled_checkpoint_refuses_what_is_no_car(bundled, kind):
+    """The shipped gate has seen no drawing."""
+    pictures = [picture for name, picture in drawings(30, seed=5) if name == kind]
+    assert {answer.verdict for answer in bundled.predict(pictures)} == {"rejected"}
