@@ -2,9 +2,9 @@
 
 A fifth of the classes takes no part in training. On test photos of these and of the known classes,
 scores that could tell the two apart are compared: the best logit (Hendrycks et al. 2022,
-arXiv:1911.11132), the best probability (Hendrycks and Gimpel 2017, arXiv:1610.02136) and the energy
-(Liu et al. 2020, arXiv:2010.03759). A finished training is kept, so that the command can go on where
-it stopped; the result is written to benchmarks/unknown.json.
+arXiv:1911.11132), the best probability (Hendrycks and Gimpel 2017, arXiv:1610.02136) and the
+energy (Liu et al. 2020, arXiv:2010.03759). A finished training is kept, so that the command can go
+on where it stopped; the result is written to benchmarks/unknown.json.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from conftest import TINY_LABELS, draw_car
 from space.recognizer import CarRecognizer
 from trainer.evaluate import main
 from trainer.evaluation.drawn import drawings
+from trainer.evaluation.measure import AS_IT_IS
 from trainer.evaluation.robustness import CONDITIONS
 
 COLOURS = dict(zip(TINY_LABELS, ("red", "blue", "green", "gold"), strict=True))
@@ -92,12 +93,21 @@ def test_everything_is_measured_and_written(evaluated):
     assert set(metrics["calibration"]["after"]) == {"make", "model", "year"}
     assert set(metrics["thresholds"]) == {"0.9", "0.95", "0.98", "0.99"}
     assert set(metrics["plausible"]) == {"0.9", "0.95", "0.99"}
-    assert set(metrics["robustness"]) == {"as it is", *CONDITIONS}
+    assert set(metrics["robustness"]) == {AS_IT_IS, *CONDITIONS}
     rejection = metrics["rejection"]
     assert set(rejection["exteriors"]) == {"one", "two"}
     assert {"photos of other things", "insides and parts", "text"} <= set(rejection["others"])
     assert metrics["faithfulness"]["road"]["photos"] == 2
-    assert (evaluated.parent / "evaluation" / "classes.csv").is_file()
+
+
+def test_the_figures_lie_beside_the_checkpoint(measured):
+    names = {path.name for path in (measured / "evaluation").iterdir()}
+    assert {
+        "classes.csv", "classes.png", "confusion.csv", "confusion_counts.png",
+        "confusion_shares.png", "worst_pairs.csv", "worst_pairs.png", "reliability.png",
+        "reliability_levels.png", "risk_coverage.png", "robustness.png", "rejection.png",
+        "gallery.png",
+    } <= names  # fmt: skip
 
 
 def test_the_checkpoint_opens_calibrated_with_its_gate(evaluated):

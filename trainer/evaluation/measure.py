@@ -25,6 +25,8 @@ from trainer.evaluation.rejection import (
 )
 from trainer.evaluation.robustness import CONDITIONS
 
+AS_IT_IS = "as it is"  # the photos of the robustness test before anything is done to them
+
 
 def measure_accuracy(
     judge: Judge, logits: torch.Tensor, targets: np.ndarray, groups: Sequence[str]
@@ -276,7 +278,7 @@ def measure_robustness(
     groups = [photo.group for photo in chosen]
     readers = [photo.read for photo in chosen]
     result: dict[str, Any] = {}
-    for name, change in (("as it is", None), *CONDITIONS.items()):
+    for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
         looks = look_at(recognizer, readers, len(readers), name, change)
         right = looks.logits.argmax(dim=1).numpy() == targets
         scores = recognizer.judge.confidences(looks.logits)

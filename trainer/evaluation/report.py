@@ -1,3 +1,137 @@
-def write_report(folder, *a):
-    folder.mkdir(exist_ok=True)
-    (folder / "classes.csv").touch()
+"""What trainer.evaluate draws: the figures and tables of one evaluation, in one folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from space.answers import LEVELS, YEAR
+from space.recognizer import CarRecognizer
+from trainer.evaluation.calibrate import chain
+from trainer.evaluation.figures.charts import (
+    Confidences,
+    write_rejection,
+    write_reliability,
+    write_risk_coverage,
+    write_robustness,
+)
+from trainer.evaluation.figures.classes import write_classes
+from trainer.evaluation.figures.confusion import write_confusion
+from trainer.evaluation.figures.gallery import Shown, write_gallery
+from trainer.evaluation.figures.outcome import Outcome
+from trainer.evaluation.figures.pairs import write_worst_pairs
+from trainer.evaluation.measure import AS_IT_IS, recognize
+from trainer.evaluation.photos import JudgedPhoto, Looks
+from trainer.evaluation.rejection import Lesson
+
+_SHOWN = 8  # right answers in the gallery, and as many wrong ones
+
+
+def write_report(
+    folder: Path,
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    looks: Looks,
+    metrics: Mapping[str, Any],
+    others: Sequence[Lesson],
+) -> None:
+    """Writes all figures and tables.
+
+    Args:
+        photos, looks: what was measured on.
+        metrics: what metrics.json holds.
+        others: photos that show no car from outside, and those that taught the gate.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    split = metrics["split"]["name"]
+    targets = np.array([photo.target for photo in photos])
+    best = looks.logits.argmax(dim=1).numpy()
+    outcome = Outcome(recognizer.labels, recognizer.cars, targets, best, split)
+    write_confusion(folder, outcome)
+    write_worst_pairs(folder, outcome)
+    write_classes(folder, outcome)
+    _draw_confidences(folder, recognizer, looks, targets, metrics)
+    if "robustness" in metrics:
+        shares = {
+            name: tuple(found["top1"][end] for end in ("value", "low", "high"))
+            for name, found in metrics["robustness"].items()
+        }
+        (clean, _, _), count = shares.pop(AS_IT_IS), metrics["robustness"][AS_IT_IS]["photos"]
+        write_robustness(folder, clean, shares, count, split)
+    if recognizer.gate:
+        gate = recognizer.gate
+        scores = {"exteriors": gate.probabilities(looks.features)[:, 0].numpy()} | {
+            lesson.name: gate.probabilities(lesson.features)[:, 0].numpy() for lesson in others
+        }
+        write_rejection(folder, scores, gate.threshold, split)
+    _draw_gallery(folder, recognizer, photos, looks, targets == best, split)
+
+
+def _draw_confidences(
+    folder: Path,
+    recognizer: CarRecognizer,
+    looks: Looks,
+    targets: np.ndarray,
+    metrics: Mapping[str, Any],
+) -> None:
+    split, judge = metrics["split"]["name"], recognizer.judge
+
+    def panel(when: str, level: str) -> Confidences:
+        asked = judge if when == "after" else replace(judge, calibration=None)
+        top, best = asked.confidences(looks.logits)[level].max(dim=1)
+        right = best == judge.levels.index[level][targets]
+        name = f"{level}, {when} calibration"
+        ece = metrics["calibration"][when][level]["ece"]
+        return Confidences(name, top.clamp(max=1).numpy(), right.numpy(), ece)
+
+    both = [panel("before", YEAR), panel("after", YEAR)]
+    write_reliability(folder / "reliability.png", both, split)
+    levels = [panel("after", level) for level in LEVELS]
+    write_reliability(folder / "reliability_levels.png", levels, split)
+    if judge.calibration:
+        right = looks.logits.argmax(dim=1).numpy() == targets
+        thresholds = {
+            target: levels[YEAR] for target, levels in judge.calibration.thresholds.items()
+        }
+        sure = chain(judge, looks.logits)[YEAR]
+        write_risk_coverage(folder, sure, right, thresholds, split, YEAR)
+
+
+def _draw_gallery(
+    folder: Path,
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    looks: Looks,
+    right: np.ndarray,
+    split: str,
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def shown(numbers: np.ndarray) -> list[Shown]:
+        chosen = rng.permutation(numbers)[:_SHOWN]
+        some = replace(
+            looks,
+            logits=looks.logits[torch.from_numpy(chosen)],
+            features=looks.features[torch.from_numpy(chosen)],
+        )
+        return [
+            Shown(
+                recognizer.explain(photos[number].read(), answer.predictions[0].label),
+                recognizer.labels[photos[number].target],
+                answer.predictions[0].label,
+                answer.predictions[0].confidence,
+                answer.verdict,
+            )
+            for number, answer in zip(chosen, recognize(recognizer, some), strict=True)
+        ]
+
+    write_gallery(
+        folder,
+        shown(np.flatnonzero(right)),
+        shown(np.flatnonzero(~right)),
+        len(photos),
+        split,
+    )
