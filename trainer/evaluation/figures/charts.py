@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
 from space.answers import LEVELS
 from trainer.evaluation.figures.style import (
@@ -17,6 +16,7 @@ from trainer.evaluation.figures.style import (
     YELLOW,
     legend,
     new_figure,
+    percents,
     photos_of,
     save,
     tidy,
@@ -27,6 +27,7 @@ from trainer.report.words import many, plain
 
 _BINS = 15  # of equal width, as the ECE has them
 _GATE_BINS = 40
+_FEWEST = 30  # answers kept from which an error among them says something
 _IN_WORDS = dict(zip(LEVELS, ("make", "make and model", "make, model and year"), strict=True))
 
 
@@ -65,7 +66,8 @@ def write_reliability(path: Path, panels: Sequence[Confidences], split: str) -> 
     axes[1, 0].set_ylabel("photos")
     most = max(_bin_counts(panel.confidence)[1].max() for panel in panels)
     axes[1, 0].set_ylim(0, 1.6 * most)  # room for the numbers above the bars
-    legend(axes[0, 0], loc="upper left")
+    figure.set_layout_engine("constrained", wspace=0.06)
+    legend(figure, axes[0, 0].get_legend_handles_labels()[0])
     save(figure, path)
 
 
@@ -90,15 +92,15 @@ def _draw_reliability(above: Axes, below: Axes, panel: Confidences) -> None:
     above.set_title(f"{plain(panel.name, 40)}\nECE {panel.ece:.1%}", loc="left", size=10,
                     color=INK, parse_math=False)  # fmt: skip
     above.set(xlim=(0, 1), ylim=(0, 1.02))
-    above.yaxis.set_major_formatter(PercentFormatter(1))
+    percents(above.yaxis)
     places = (np.flatnonzero(full) + 0.5) / _BINS
     bars = below.bar(places, counts, width=0.9 / _BINS, color=PALE)
     below.bar_label(bars, [f"{count:,}" for count in counts], size=7, color=INK, rotation=90,
                     padding=2)  # fmt: skip
     tidy(below, "")
     below.set(xlabel="confidence", yticks=[])
-    below.xaxis.set_major_formatter(PercentFormatter(1))
-    below.set_xticks(np.linspace(0, 1, 5))
+    percents(below.xaxis)
+    below.set_xticks([0, 0.5, 1])
 
 
 def write_risk_coverage(
@@ -128,6 +130,7 @@ def write_risk_coverage(
     wrong = np.cumsum(~right[order])
     # Answers of one confidence are kept or refused together.
     ends = np.append(values[1:] < values[:-1], True)
+    ends &= kept >= min(_FEWEST, len(order))
     kept, wrong = kept[ends], wrong[ends]
     low, high = wilson(wrong, kept)
     axes.fill_between(kept / len(order), low, high, color=PALE, alpha=0.5, linewidth=0,
@@ -149,9 +152,9 @@ def write_risk_coverage(
     tidy(axes)
     axes.set(xlim=(0, 1), ylim=(0, max(0.02, 1.5 * worst)))
     axes.set(xlabel="share of answers kept, the surest first", ylabel="wrong among those kept")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    legend(axes, loc="upper left")
+    percents(axes.xaxis)
+    percents(axes.yaxis)
+    legend(figure, axes.get_legend_handles_labels()[0])
     save(figure, folder / "risk_coverage.png")
 
 
@@ -224,8 +227,8 @@ def write_rejection(
             axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--")
         axes.set_title(said, loc="left", size=10, color=INK, parse_math=False)
         tidy(axes, "y")
-        axes.set(xlim=(0, 1), ylabel="share")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set(xlim=(0, 1), ylabel="share of photos")
+        percents(axes.yaxis)
     where = "" if threshold is None else f"; photos right of the line ({threshold:.2f}) pass"
     panels[-1].set_xlabel(f"the gate's probability of a car from outside{where}")
     save(figure, folder / "rejection.png")

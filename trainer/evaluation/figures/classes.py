@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.style import (
@@ -16,6 +15,7 @@ from trainer.evaluation.figures.style import (
     classes_of,
     legend,
     new_figure,
+    percents,
     photos_of,
     save,
     tidy,
@@ -120,18 +120,17 @@ def _draw(path: Path, outcome: Outcome, scores: Sequence[ClassScore]) -> None:
     tidy(axes, "x")
     axes.tick_params(axis="y", labelsize=8.5)
     axes.set(xlim=(0, 1.3), ylim=(len(named) - 0.5, -0.5), xticks=np.linspace(0, 1, 6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    percents(axes.xaxis)
     axes.set_xlabel("F1 (harmonic mean of precision and recall)")
     few = sum(score.photos < LOW_SUPPORT for score in scores)
     legend(
-        figure.axes[0],
-        handles=[
-            Patch(color=BLUE, label=f"{LOW_SUPPORT} photos or more ({len(scores) - few} classes)"),
-            Patch(color=PALE, label=f"fewer than {LOW_SUPPORT} photos ({few})"),
+        figure,
+        [
+            Patch(
+                color=BLUE, label=f"{LOW_SUPPORT} photos or more ({classes_of(len(scores) - few)})"
+            ),
+            Patch(color=PALE, label=f"fewer than {LOW_SUPPORT} photos ({classes_of(few)})"),
         ],
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.12) if overview else (0.4, -0.2),
-        ncols=2,
     )
     save(figure, path)
 
@@ -141,7 +140,7 @@ def _draw_all(axes: Axes, scores: Sequence[ClassScore]) -> None:
              color=_colours(scores))  # fmt: skip
     tidy(axes, "y")
     axes.set(xticks=[], ylim=(0, 1), xlim=(-0.5, len(scores) - 0.5))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    percents(axes.yaxis)
     axes.set_ylabel("F1")
     axes.set_title("All, best first", loc="left", size=10, color=INK)
 

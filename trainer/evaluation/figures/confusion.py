@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,19 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
 from trainer.evaluation.figures.outcome import Outcome
-from trainer.evaluation.figures.style import classes_of, new_figure, photos_of, save
+from trainer.evaluation.figures.style import classes_of, new_figure, percents, photos_of, save
 from trainer.report.drawing import EMPTY, INK, RULE, SOFT
 from trainer.report.tables import write_table
 from trainer.report.words import plain
 
 _NAMED = 50  # classes up to which each is named; beyond, only the makes are
 _NUMBERED = 20  # classes up to which the cells say their number
-_SIDE = 400  # points; about the side of the matrix, which the names share
-_PITCH = 7.6  # points from one make's name to the next
+_SIDE = 440  # points; about the side of the matrix, which the names share
+_PITCH = 8.0  # points from one make's name to the next
+_REACH = 1.5  # pitches that a make's name may stand away from its classes
 
 
 def write_confusion(folder: Path, outcome: Outcome) -> None:
@@ -64,7 +66,7 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
     Args:
         cells: photos or, with `share`, shares of the row; in the order of `outcome.order()`.
     """
-    figure = new_figure(title, 8.3)
+    figure = new_figure(title, 8.3 if len(cells) > 4 else 6)
     panels = figure.subplot_mosaic(
         [["matrix", "matrix"], ["right", "wrong"]], height_ratios=[40, 1]
     )
@@ -88,9 +90,6 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
             _write_numbers(axes, cells, chosen, (least + most) / 2, share)
     for row in np.flatnonzero(cells.sum(axis=1) == 0):
         axes.axhspan(row - 0.5, row + 0.5, color=EMPTY, linewidth=0, zorder=0)
-    note = "; a grey row has no photos" if (cells.sum(axis=1) == 0).any() else ""
-    axes.set_xlabel(f"answer{note}", size=10, color=INK)
-    axes.set_ylabel("true class", size=10, color=INK)
     axes.spines[:].set_color(SOFT)
     order = outcome.order()
     blocks = [
@@ -101,10 +100,17 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
     for line in (axes.axhline, axes.axvline):
         for end in ends:
             line(end, color=RULE, linewidth=0.5, zorder=0.5)
+    pad, note = 4, ""
     if len(order) <= _NAMED:
         _name_classes(axes, [outcome.labels[number] for number in order])
+    elif _name_makes(axes, blocks) < len(blocks):
+        pad, note = 72, "; makes of few classes are not all named"
     else:
-        _name_makes(axes, blocks)
+        pad = 72  # beside the names, which an axis does not know of
+    if (cells.sum(axis=1) == 0).any():
+        note += "; a grey row has no photos"
+    axes.set_xlabel(f"answer{note}", size=10, color=INK, labelpad=pad)
+    axes.set_ylabel("true class", size=10, color=INK, labelpad=pad)
     return figure
 
 
@@ -115,14 +121,15 @@ def _dark_end(name: str) -> Colormap:
 
 def _scale(figure: Figure, image: AxesImage, axes: Axes, name: str, share: bool) -> None:
     bar = figure.colorbar(image, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     axes.tick_params(labelsize=8, labelcolor=INK, length=2)
     if share:
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xticks([0, 0.5, 1])
+        percents(axes.xaxis)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    what = {"right": "right (diagonal)", "wrong": "taken for another class"}[name]
-    axes.set_xlabel(f"{what}, {'share of the row' if share else 'photos'}", size=9, color=INK)
+    what = "share of the class" if share else "photos"
+    axes.set_xlabel(f"{name}, {what}", size=9, color=INK)
 
 
 def _write_numbers(
@@ -131,7 +138,7 @@ def _write_numbers(
     size = 9 if len(cells) <= 12 else 7
     for row, column in zip(*np.nonzero(chosen & (cells > 0)), strict=True):
         value = cells[row, column]
-        text = f"{100 * value:.0f}%" if share else f"{value:.0f}"
+        text = f"{100 * value:.0f}" if share else f"{value:.0f}"
         colour = "white" if value > middle else INK
         axes.text(column, row, text, ha="center", va="center", size=size, color=colour)
 
@@ -151,27 +158,32 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(length=0)
 
 
-def _name_makes(axes: Axes, blocks: Sequence[tuple[str, int]]) -> None:
+def _name_makes(axes: Axes, blocks: Sequence[tuple[str, int]]) -> int:
     """Names the makes along both sides, moved apart where they would overlap.
 
     Args:
         blocks: each make and how many classes it has; where there is no room for all, those with
             most classes are named.
+
+    Returns:
+        How many makes are named.
     """
     classes = sum(size for _, size in blocks)
     pitch = _PITCH * classes / _SIDE
     starts = np.cumsum([0, *(size for _, size in blocks)])[:-1]
     largest = sorted(range(len(blocks)), key=lambda number: -blocks[number][1])
-    shown = sorted(largest[: int(classes / pitch)])
-    middles = np.array([starts[number] + (blocks[number][1] - 1) / 2 for number in shown])
-    steps = np.arange(len(shown)) * pitch
-    # The nearest places at least a pitch apart: what is left of one pitch each may not fall.
-    found = np.asarray(isotonic_regression(middles - steps).x)
-    places = found.clip(-0.5, max(-0.5, classes - 0.5 - steps[-1])) + steps
+    for count in range(len(blocks), 0, -1):
+        shown = sorted(largest[:count])
+        middles = np.array([starts[number] + (blocks[number][1] - 1) / 2 for number in shown])
+        steps = np.arange(count) * pitch
+        # The nearest places at least a pitch apart: what is left of one pitch each may not fall.
+        places = np.asarray(isotonic_regression(middles - steps).x) + steps
+        if np.abs(places - middles).max() <= _REACH * pitch:
+            break
     axes.set(xticks=[], yticks=[])
     line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0}
     for number, middle, place in zip(shown, middles, places, strict=True):
-        text = {
+        text: dict[str, Any] = {
             "text": plain(blocks[number][0], 18),
             "size": 6.8,
             "color": INK,
@@ -185,3 +197,4 @@ def _name_makes(axes: Axes, blocks: Sequence[tuple[str, int]]) -> None:
         axes.annotate(xy=(middle, 0), xytext=(place, -0.025), ha="center", va="top", rotation=90,
                       xycoords=axes.get_xaxis_transform(),
                       textcoords=axes.get_xaxis_transform(), **text)  # fmt: skip
+    return len(shown)

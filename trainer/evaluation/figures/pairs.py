@@ -10,7 +10,7 @@ from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.style import BLUE, YELLOW, legend, new_figure, photos_of, save, tidy
 from trainer.report.drawing import INK, SOFT
 from trainer.report.tables import write_table
-from trainer.report.words import plain
+from trainer.report.words import many, plain
 
 _SHOWN = 15  # pairs in the picture
 
@@ -28,8 +28,9 @@ class _Pair:
 def write_worst_pairs(folder: Path, outcome: Outcome) -> None:
     """Writes worst_pairs.csv with all pairs that were mixed up, and worst_pairs.png.
 
-    Pairs with most mistakes come first. `differs` says what a person would have to see to tell the
-    two apart: the make, the model, the year, or, of the same car under two names, the label.
+    Pairs with most mistakes come first, of these the ones with fewer photos. `differs` says what
+    a person would have to see to tell the two apart: the make, the model, the year, or, of the
+    same car under two names, the label.
     """
     pairs, photos = _pairs(outcome), outcome.counts().sum(axis=1)
     write_table(
@@ -55,6 +56,7 @@ def write_worst_pairs(folder: Path, outcome: Outcome) -> None:
 
 def _pairs(outcome: Outcome) -> list[_Pair]:
     counts, order = outcome.counts(), outcome.order()
+    photos = counts.sum(axis=1)
     pairs = []
     for place, one in enumerate(order):
         for other in order[place + 1 :]:
@@ -63,7 +65,12 @@ def _pairs(outcome: Outcome) -> list[_Pair]:
                 pairs.append(_Pair(one, other, there, back))
             elif back:
                 pairs.append(_Pair(other, one, back, there))
-    return sorted(pairs, key=lambda pair: -(pair.there + pair.back))
+
+    def badness(pair: _Pair) -> tuple[int, float]:
+        mistakes = pair.there + pair.back
+        return mistakes, mistakes / (photos[pair.first] + photos[pair.second])
+
+    return sorted(pairs, key=badness, reverse=True)
 
 
 def _difference(one: Car, other: Car) -> str:
@@ -77,14 +84,14 @@ def _draw(path: Path, outcome: Outcome, pairs: list[_Pair], photos: np.ndarray) 
     shown = pairs[:_SHOWN]
     wrong = int((outcome.truth != outcome.answers).sum())
     title = (
-        f"Classes most often taken for each other: {wrong:,} mistakes\n"
-        f"in {photos_of(len(outcome.truth), outcome.split)}"
+        f"Classes most often taken for each other: {photos_of(len(outcome.truth), outcome.split)},"
+        f"\n{many(wrong, 'mistake')} in {many(len(pairs), 'pair')} of classes"
     )
     figure = new_figure(title, 1.5 + 0.52 * max(len(shown), 1))
     axes = figure.subplots()
     if not shown:
         axes.axis("off")
-        axes.text(0.5, 0.5, "No photo was taken for another class.", ha="center", size=11)
+        axes.text(0.5, 0.5, "No photo was taken for another class.", ha="center", color=INK)
         save(figure, path)
         return
     rows = np.arange(len(shown))
@@ -92,7 +99,7 @@ def _draw(path: Path, outcome: Outcome, pairs: list[_Pair], photos: np.ndarray) 
     back = np.array([pair.back for pair in shown])
     axes.barh(rows, there, height=0.36, color=BLUE, label="first taken for second")
     axes.barh(rows, back, height=0.36, left=there, color=YELLOW, label="second taken for first")
-    for row, pair in zip(rows, shown, strict=True):
+    for row, pair in enumerate(shown):
         first, second = (plain(outcome.labels[n], 42) for n in (pair.first, pair.second))
         axes.text(0, row - 0.25, f"{first}  ↔  {second}", size=8.5, color=INK, va="bottom",
                   parse_math=False)  # fmt: skip
@@ -101,8 +108,8 @@ def _draw(path: Path, outcome: Outcome, pairs: list[_Pair], photos: np.ndarray) 
             said += f", back {pair.back} of {photos[pair.second]}"
         axes.text(pair.there + pair.back, row, said, size=8.5, color=SOFT, va="center")
     tidy(axes, "")
-    axes.spines["bottom"].set_visible(False)
-    axes.set(xticks=[], yticks=[], ylim=(len(shown) - 0.6, -0.85), xlim=(0, 1.4 * there.max()))
+    axes.spines[:].set_visible(False)
+    axes.set(xticks=[], yticks=[], ylim=(len(shown) - 0.6, -0.85))
     axes.set_xlim(0, 1.35 * (there + back).max())
-    legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
+    legend(figure, axes.get_legend_handles_labels()[0])
     save(figure, path)

@@ -1,12 +1,16 @@
 """What all figures have in common: size, colours, titles, and names that are never formulas."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy.stats import norm
 
 from trainer.report.drawing import INK, RULE, SOFT
@@ -43,9 +47,17 @@ def tidy(axes: Axes, grid: str = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def legend(axes: Axes, **options: Any) -> None:
-    """The legend of what was drawn with a label, its texts taken as they stand."""
-    box = axes.legend(fontsize=9, frameon=False, labelcolor=INK, **options)
+def percents(axis: Axis) -> None:
+    """Writes an axis of shares, 0 to 1, in percent."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 3):g}%"))
+
+
+def legend(figure: Figure, handles: Sequence[Artist], columns: int = 2) -> None:
+    """A legend below all panels, its texts taken as they stand."""
+    box = figure.legend(
+        handles=list(handles), loc="outside lower center", ncols=columns, fontsize=9,
+        frameon=False, labelcolor=INK,
+    )  # fmt: skip
     for text in box.get_texts():
         text.set_parse_math(False)
 
