@@ -6,11 +6,10 @@ tables hold all of them.
 """
 
 import base64
-import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from trainer.report.sheets import (
     write_sample_grid,
     write_sheets,
 )
+from trainer.report.tables import write_table
 from trainer.report.text import summary_text
 
 _THUMBNAIL = 128  # px
@@ -33,18 +33,6 @@ _THUMBNAIL_BUDGET = 12_000_000  # characters of all thumbnails, so that the page
 _CLASSES = 400  # of a source, as bars in the page
 _CLASSES_OPEN = 24  # of these, shown without opening anything
 _SAMPLE = (8, 6)  # classes and photos of each, shown in the page
-_FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "＝",
-    "＋",
-    "－",
-    "＠",
-)  # how spreadsheets know formulas
 
 
 def write_audit(audit: Audit, folder: Path, picture: Picture) -> None:
@@ -67,14 +55,14 @@ def write_audit(audit: Audit, folder: Path, picture: Picture) -> None:
         for stale in (folder / name).glob(f"*.{suffix}"):
             stale.unlink()
     together = words.all_together(audit)
-    _write_table(
+    write_table(
         folder / "images_metadata.csv",
         [field.name for field in fields(PhotoFacts)],
         (_row(photo) for photo in audit.photos),
     )
     for finding in audit.findings:
         if finding.cases:
-            _write_table(
+            write_table(
                 folder / "findings" / f"{finding.kind}.csv",
                 ["case", "source", "path", "label", "note"],
                 (
@@ -95,18 +83,6 @@ def _write(path: Path, parts: Iterable[str]) -> None:
     # A path on disk need not be text in any encoding; what is not is written as an escape.
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(parts)
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            writer.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in row])
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
 
 
 def _row(photo: PhotoFacts) -> list[Any]:

@@ -1,22 +1,20 @@
 """The pictures of an audit as PNG files: contact sheets, a sample of the classes, their sizes."""
 
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw
 
+from trainer.report.drawing import INK, RULE, SOFT, characters, font, paste, write_lines
 from trainer.report.findings import Audit, Case, Finding, SourceFacts
 from trainer.report.words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, plain, sample
 
 Picture = Callable[[int], Image.Image | None]
 """Gives a small picture of the photo of a number; None when there is none."""
 
-_INK, _SOFT, _RULE, _EMPTY, _BAR = "#1d2430", "#5b6472", "#d5dae1", "#eef0f3", "#2f6db5"
+_BAR = "#2f6db5"
 _CELL = 160  # a photo's side on a sheet, px
 _GAP = 12
 _CAPTION = 64  # px below a photo for two lines each of its label and path
@@ -43,9 +41,9 @@ def write_sheets(audit: Audit, finding: Finding, folder: Path, picture: Picture)
         width = 2 * _MARGIN + SHOWN_PHOTOS * (_CELL + _GAP) - _GAP
         sheet = Image.new("RGB", (width, 2 * _MARGIN + 56 + len(chosen) * height), "white")
         draw = ImageDraw.Draw(sheet)
-        draw.text((_MARGIN, _MARGIN), plain(finding.title, 70), _INK, _font(22))
+        draw.text((_MARGIN, _MARGIN), plain(finding.title, 70), INK, font(22))
         shown = how_many_shown(finding) + (f"; page {page + 1} of {pages}" if pages > 1 else "")
-        draw.text((_MARGIN, _MARGIN + 30), shown, _SOFT, _font(13))
+        draw.text((_MARGIN, _MARGIN + 30), shown, SOFT, font(13))
         for line, cases in enumerate(chosen):
             left, top = _MARGIN, _MARGIN + 68 + line * height
             for number, case in cases:
@@ -81,17 +79,17 @@ def _draw_case(
     left, top, height = place
     shown = case.photos[:SHOWN_PHOTOS]
     width = len(shown) * (_CELL + _GAP) - _GAP
-    draw.line((left, top, left + width, top), _RULE, 1)
+    draw.line((left, top, left + width, top), RULE, 1)
     more = f" · {len(case.photos)} photos" if len(case.photos) > SHOWN_PHOTOS else ""
     title = f"{number}{more}{' · ' if case.note else ''}{case.note}"
-    _lines(draw, (left, top + 4), title, width, 11, 3, _SOFT)
+    write_lines(draw, (left, top + 4), title, width, 11, 3, SOFT)
     for index in shown:
         photo = audit.photos[index]
-        _paste(sheet, (left, top + height), picture(index), _CELL)
+        paste(sheet, (left, top + height), picture(index), _CELL)
         below = top + height + _CELL + 3
-        below += _lines(draw, (left, below), photo.label or "no label", _CELL, 12, 2, _INK) + 2
-        path = plain(photo.path, 2 * _characters(_CELL, 10) - 4)  # keeps its end
-        _lines(draw, (left, below), path, _CELL, 10, 2, _SOFT)
+        below += write_lines(draw, (left, below), photo.label or "no label", _CELL, 12, 2, INK) + 2
+        path = plain(photo.path, 2 * characters(_CELL, 10) - 4)  # keeps its end
+        write_lines(draw, (left, below), path, _CELL, 10, 2, SOFT)
         left += _CELL + _GAP
 
 
@@ -112,15 +110,15 @@ def write_sample_grid(
     grid = Image.new("RGB", (width, 2 * _MARGIN + 44 + len(rows) * (side + gap)), "white")
     draw = ImageDraw.Draw(grid)
     title = f"{len(rows)} of {total:,} classes, up to {photos} photos each, drawn at random"
-    draw.text((_MARGIN, _MARGIN), title, _INK, _font(18))
+    draw.text((_MARGIN, _MARGIN), title, INK, font(18))
     for line, (source, label, chosen) in enumerate(rows):
         top = _MARGIN + 44 + line * (side + gap)
-        _lines(draw, (_MARGIN, top), label, names - 16, 14, 4, _INK)
+        write_lines(draw, (_MARGIN, top), label, names - 16, 14, 4, INK)
         if len(audit.sources) > 1:
-            _lines(draw, (_MARGIN, top + 90), source, names - 16, 11, 2, _SOFT)
+            write_lines(draw, (_MARGIN, top + 90), source, names - 16, 11, 2, SOFT)
         for column, index in enumerate(chosen):
             left = _MARGIN + names + column * (side + gap)
-            _paste(grid, (left, top), picture(index), side)
+            paste(grid, (left, top), picture(index), side)
     grid.save(path, optimize=True)
 
 
@@ -136,64 +134,23 @@ def write_class_distribution(sources: Sequence[SourceFacts], path: Path) -> None
     for axes, source, items in zip(panels, sources, bars, strict=False):
         counts = [count for _, count in items]
         drawn = axes.barh(range(len(items)), counts, height=0.72, color=_BAR)
-        axes.bar_label(drawn, [f"{count:,}" for count in counts], padding=3, size=8, color=_SOFT)
+        axes.bar_label(drawn, [f"{count:,}" for count in counts], padding=3, size=8, color=SOFT)
         # Labels are names, not formulas: "$" is a dollar.
         names = [plain(label, 44) for label, _ in items]
-        axes.set_yticks(range(len(items)), names, size=8, color=_INK, parse_math=False)
+        axes.set_yticks(range(len(items)), names, size=8, color=INK, parse_math=False)
         axes.set(ylim=(len(items) - 0.4, -0.6), xlim=(0, max([*counts, 1]) * 1.08))
         shown = f"the {most} largest of " if len(items) < source.classes else ""
         axes.set_title(
             f"{plain(source.name, 50)}: photos in {shown}{source.classes:,} classes",
-            loc="left", size=11, color=_INK, parse_math=False,
+            loc="left", size=11, color=INK, parse_math=False,
         )  # fmt: skip
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(_RULE)
+        axes.spines["bottom"].set_color(RULE)
         axes.tick_params(length=0)
-        axes.tick_params(axis="x", labelsize=8, labelcolor=_SOFT)
-        axes.xaxis.grid(color=_RULE, linewidth=0.6)
+        axes.tick_params(axis="x", labelsize=8, labelcolor=SOFT)
+        axes.xaxis.grid(color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
     with warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the tables have it in full.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(path, dpi=110)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
-    )
-
-
-def _lines(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    text: str,
-    width: int,
-    size: int,
-    most: int,
-    colour: str,
-) -> int:
-    """Writes text in at most so many lines of a width and tells the height that they took."""
-    characters = _characters(width, size)
-    lines = textwrap.wrap(plain(text, 400), characters, max_lines=most, placeholder="…") or [""]
-    draw.multiline_text(corner, "\n".join(lines), colour, _font(size), spacing=2)
-    return len(lines) * (size + 4)
-
-
-def _characters(width: int, size: int) -> int:
-    """How many letters of a size a line holds."""
-    return max(2, int(width / (size * 0.58)))
-
-
-def _paste(sheet: Image.Image, corner: tuple[int, int], picture: Image.Image | None, side: int):
-    """Puts a picture, or what stands for a missing one, into a square of the sheet."""
-    left, top = corner
-    draw = ImageDraw.Draw(sheet)
-    draw.rectangle((left, top, left + side - 1, top + side - 1), _EMPTY)
-    if picture is None:
-        draw.text((left + side / 2, top + side / 2), "no picture", _SOFT, _font(12), "mm")
-    else:
-        small = ImageOps.contain(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-        sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))

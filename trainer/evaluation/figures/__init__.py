@@ -1,0 +1,1 @@
+"""The figures and tables that trainer.evaluate writes beside a run, from plain arrays."""
