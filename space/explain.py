@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -30,15 +31,21 @@ class Explainer:
         self._data_config = data_config
         self._lock = threading.Lock()
 
-    def heat(self, pixels: torch.Tensor, target: int) -> np.ndarray:
-        """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels."""
+    def heat(
+        self, pixels: torch.Tensor, target: int, method: type[BaseCAM] = GradCAM
+    ) -> np.ndarray:
+        """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels.
+
+        Other methods than Grad-CAM are there to be measured beside it, by
+        `trainer.evaluation.faithfulness`.
+        """
         with self._lock:
             if self._copy is None:
                 self._copy = copy.deepcopy(self._source).requires_grad_(True)
             model = self._copy
             device = next(model.parameters()).device
             layer = model.get_submodule(model.feature_info[-1]["module"])
-            with torch.enable_grad(), GradCAM(model=model, target_layers=[layer]) as cam:
+            with torch.enable_grad(), method(model=model, target_layers=[layer]) as cam:
                 inputs = normalize(pixels.to(device), self._data_config)
                 return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 

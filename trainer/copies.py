@@ -27,7 +27,7 @@ MAX_DIFFERENCE = 16.0  # grey levels, root mean square, by which siblings may di
 
 _HASH_SIDE = 16
 _SIDE = 28  # of the small pictures in which siblings are compared
-_BLACK = 12  # a pixel with no channel above this is black
+BLACK = 12  # a pixel with no channel above this is black
 _MIN_BLACK = 0.1  # the share of black pixels from which a background may have been painted out
 _MIN_SEEN = 20  # cells of the small picture that a comparison must rest on
 _BLOCK = 512
@@ -58,7 +58,7 @@ class Descriptors:
             grey = F.adaptive_avg_pool2d(
                 block.mean(dim=1, keepdim=True), (_HASH_SIDE, _HASH_SIDE + 1)
             )[:, 0]
-            black = (block.amax(dim=1, keepdim=True) <= _BLACK).float()
+            black = (block.amax(dim=1, keepdim=True) <= BLACK).float()
             cells = F.adaptive_avg_pool2d(black, _SIDE).flatten(1)
             parts.append(
                 (

@@ -1,0 +1,273 @@
+"""Are the heat maps faithful: do they show what the network went by, and is that the car?
+
+Two measures, on the maps that the page draws and on those of other methods, each beside a random
+map that looks as smooth and knows nothing:
+
+- `road`: what is hot matters and what is cold does not. Pixels are taken out of the photo, the
+  hottest first or the coldest first, and the probability of the class is watched (ROAD, Rong et
+  al. 2022, arXiv:2202.00449).
+- `heat_on_cars`: the heat lies on the car, where it is known which pixels are the car's.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from pytorch_grad_cam.base_cam import BaseCAM
+from pytorch_grad_cam.metrics.road import (
+    ROADLeastRelevantFirstAverage,
+    ROADMostRelevantFirstAverage,
+)
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from scipy import ndimage
+from tqdm import tqdm
+
+from space.explain import Explainer
+from space.photos import PhotoSource
+from space.recognizer import CarRecognizer
+from space.transforms import normalize
+from trainer.copies import BLACK
+
+METHODS: dict[str, type[BaseCAM]] = {
+    "Grad-CAM": GradCAM,  # Selvaraju et al. 2017, arXiv:1610.02391; what the page shows
+    "Grad-CAM++": GradCAMPlusPlus,  # Chattopadhay et al. 2018, arXiv:1710.11063
+    "HiResCAM": HiResCAM,  # Draelos and Carin 2020, arXiv:2011.08891
+    "LayerCAM": LayerCAM,  # Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
+    "Eigen-CAM": EigenCAM,  # Muhammad and Yeasin 2020, arXiv:2008.00299; knows of no class
+}
+RANDOM = "random"  # the control
+
+# How many percent of the pixels stay. Fewer than 30 are little of a photo, and filling the gap
+# between them takes longest.
+KEPT = (30, 50, 70, 90)
+
+_RESAMPLES = 2000
+_SPECK = 0.1  # of the largest part of a car; parts that are smaller are specks of the compression
+
+Reader = Callable[[], bytes]
+
+
+def road(
+    recognizer: CarRecognizer,
+    readers: Sequence[Reader],
+    groups: Sequence[str],
+    *,
+    count: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How the probability of the most likely class changes as pixels are taken out of photos.
+
+    The pixels that are taken out are filled in from those around them, so that the hole itself
+    shows as little as can be. All methods, and the control, lose the same number of pixels: where
+    a map says nothing about an order, as where it is zero, the control's order stands in.
+
+    Args:
+        readers: for each photo a function that returns its file's bytes.
+        groups: photos with the same group are the same photo.
+        count: how many photos to draw at most; each takes several seconds on a CPU.
+        seed: of the draw, of the control and of the noise that ROAD adds to what it fills in.
+
+    Returns:
+        `photos`, their number, and under `methods` for each of `METHODS` and the control
+
+        - `hottest_removed`: the change of the probability, -1 to 1, averaged over `KEPT`, as the
+          hottest pixels go. The lower, the better.
+        - `coldest_removed`: the same as the coldest go. The higher, the better.
+        - `road`: half of the second less the first; 0 when the map's order means nothing.
+        - `beyond_random`: `road` less that of the control on the same photo.
+
+        each a mean with its 95% interval, see `mean_over_groups`.
+
+    Raises:
+        PhotoError: a photo cannot be read.
+        ValueError: there are none.
+    """
+    chosen = _draw(len(readers), count, seed)
+    explainer = Explainer(recognizer.model, recognizer.data_config)
+    found: dict[str, list[np.ndarray]] = {}
+    for index in tqdm(chosen, desc="ROAD", unit="photo"):
+        pixels = recognizer.pixels(readers[index]())
+        target = int(recognizer.logits(pixels[None]).argmax())
+        heats = _heats(explainer, recognizer, pixels, target, (seed, index))
+        hottest, coldest = _removed(recognizer, pixels, target, heats, seed)
+        scores = (coldest - hottest) / 2
+        beyond = scores - scores[list(heats).index(RANDOM)]
+        for method, *row in zip(heats, hottest, coldest, scores, beyond, strict=True):
+            found.setdefault(method, []).append(np.array(row))
+    names = ("hottest_removed", "coldest_removed", "road", "beyond_random")
+    return _summary(found, names, [groups[index] for index in chosen], seed)
+
+
+def heat_on_cars(
+    recognizer: CarRecognizer,
+    readers: Sequence[Reader],
+    siblings: Sequence[Reader],
+    groups: Sequence[str],
+    *,
+    count: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How much of the heat for the most likely class lies on the car.
+
+    Args:
+        readers: for each photo a function that returns its file's bytes.
+        siblings: for each photo the same with all but the car painted black, see `car_mask`.
+        groups, count, seed: as for `road`.
+
+    Returns:
+        `photos`, their number; `car`, the share of the photo that the car takes, which is what
+        heat without a place would get; and under `methods` for each of `METHODS` and the control
+
+        - `share`: of the heat that lies on the car, 0 to 1. A map without heat counts as even.
+        - `pointing`: how often the hottest point is on the car (the pointing game, Zhang et al.
+          2016, arXiv:1608.00507).
+        - `beyond_random`: `share` less that of the control on the same photo.
+
+        each a mean with its 95% interval, see `mean_over_groups`.
+
+    Raises:
+        PhotoError: a photo cannot be read.
+        ValueError: there are none.
+    """
+    chosen = _draw(len(readers), count, seed)
+    explainer = Explainer(recognizer.model, recognizer.data_config)
+    found: dict[str, list[np.ndarray]] = {}
+    areas = []
+    for index in tqdm(chosen, desc="heat on cars", unit="photo"):
+        pixels = recognizer.pixels(readers[index]())
+        target = int(recognizer.logits(pixels[None]).argmax())
+        car = car_mask(recognizer, siblings[index]())
+        heats = _heats(explainer, recognizer, pixels, target, (seed, index))
+        shares = {method: _on(car, heat) for method, heat in heats.items()}
+        for method, (share, pointing) in shares.items():
+            row = np.array([share, pointing, share - shares[RANDOM][0]])
+            found.setdefault(method, []).append(row)
+        areas.append(car.mean())
+    drawn = [groups[index] for index in chosen]
+    summary = _summary(found, ("share", "pointing", "beyond_random"), drawn, seed)
+    return {"car": mean_over_groups(areas, drawn, seed), **summary}
+
+
+def car_mask(recognizer: CarRecognizer, sibling: PhotoSource) -> np.ndarray:
+    """Where the car is in what the network sees of a photo, bool, shape (height, width).
+
+    Args:
+        sibling: the photo with everything but the car painted black, see `trainer.copies`.
+
+    Specks that compression leaves in the black are taken out, and dark spots inside the car, as
+    windows and tyres, filled in.
+    """
+    seen = (recognizer.pixels(sibling).amax(dim=0) > BLACK).numpy()
+    parts, number = ndimage.label(seen)
+    if not number:
+        return seen
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return ndimage.binary_fill_holes((sizes >= _SPECK * sizes.max())[parts] & seen)
+
+
+def mean_over_groups(
+    values: Sequence[float], groups: Sequence[str], seed: int = 0
+) -> dict[str, float]:
+    """The mean, as `value`, and the ends `low` and `high` of its 95% interval.
+
+    The interval is the bootstrap's: whole groups are drawn with replacement, since photos of one
+    group say the same thing twice. One group alone gives an interval of no width.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(numbers, values), np.bincount(numbers)
+    draws = np.random.default_rng(seed).integers(len(sums), size=(_RESAMPLES, len(sums)))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"value": float(np.mean(values)), "low": float(low), "high": float(high)}
+
+
+def _draw(available: int, count: int, seed: int) -> list[int]:
+    if not available:
+        raise ValueError("there is no photo to measure heat maps on")
+    drawn = np.random.default_rng(seed).permutation(available)[:count]
+    return sorted(drawn.tolist())
+
+
+def _heats(
+    explainer: Explainer,
+    recognizer: CarRecognizer,
+    pixels: torch.Tensor,
+    target: int,
+    seed: tuple[int, int],
+) -> dict[str, np.ndarray]:
+    """The maps of all methods for one photo, and the control: noise on the network's own grid.
+
+    It is stretched to the photo as theirs are, so that it takes out pixels in patches of the same
+    size; without that, holes would be filled in so well that no method could be compared with it.
+    """
+    heats = {name: explainer.heat(pixels[None], target, cam) for name, cam in METHODS.items()}
+    height, width = pixels.shape[1:]
+    stride = recognizer.model.feature_info[-1]["reduction"]
+    noise = np.random.default_rng(seed).random((1, -(-height // stride), -(-width // stride)))
+    heats[RANDOM] = scale_cam_image(noise, (width, height))[0]
+    return heats
+
+
+def _removed(
+    recognizer: CarRecognizer,
+    pixels: torch.Tensor,
+    target: int,
+    heats: Mapping[str, np.ndarray],
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean change of the class's probability as the hottest, and as the coldest pixels go.
+
+    Each has shape (methods,).
+    """
+    # The library takes out all pixels that are as hot as the last one wanted: of a map that is
+    # zero over half of the photo that may be the whole photo. Ranks have no ties.
+    ranks = np.stack([_ranks(heat, heats[RANDOM]) for heat in heats.values()])
+    device = next(recognizer.model.parameters()).device
+    inputs = normalize(pixels[None].to(device), recognizer.data_config)
+    inputs = inputs.expand(len(ranks), -1, -1, -1)
+    targets = [ClassifierOutputSoftmaxTarget(target)] * len(ranks)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # grad-cam 1.5.7 hands tensors to numpy in a way that numpy 2 warns of.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.manual_seed(seed)
+        measures = (ROADMostRelevantFirstAverage(KEPT), ROADLeastRelevantFirstAverage(KEPT))
+        hottest, coldest = (m(inputs, ranks, targets, recognizer.model) for m in measures)
+    return hottest, coldest
+
+
+def _ranks(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """The place of each pixel in the order of heat, 0 to 1; `ties` decides between equals."""
+    order = np.lexsort((ties.ravel(), heat.ravel()))
+    ranks = np.empty(heat.size, np.float32)
+    ranks[order] = np.linspace(0, 1, heat.size)
+    return ranks.reshape(heat.shape)
+
+
+def _on(car: np.ndarray, heat: np.ndarray) -> tuple[float, float]:
+    """The share of the heat that lies on the car, and of the hottest points."""
+    total = heat.sum()
+    share = heat[car].sum() / total if total else car.mean()
+    return float(share), float(car[heat == heat.max()].mean())
+
+
+def _summary(
+    found: Mapping[str, Sequence[np.ndarray]],
+    names: Sequence[str],
+    groups: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    return {
+        "photos": len(groups),
+        "methods": {
+            method: {
+                name: mean_over_groups(column, groups, seed)
+                for name, column in zip(names, np.stack(rows).T, strict=True)
+            }
+            for method, rows in found.items()
+        },
+    }
