@@ -281,7 +281,7 @@ def test_real_heat_lies_on_real_cars(bundled, real_data, real_cache):
         [data.readers[index] for index in column] for column in zip(*pairs, strict=True)
     )
     groups = [data.photos[photo].group for photo, _ in pairs]
-    found = heat_on_cars(bundled, photos, siblings, groups, count=12)
+    found = heat_on_cars(bundled, photos, siblings, groups, count=5)
     assert 0.2 < found["car"]["value"] < 0.6
     control = found["methods"][RANDOM]["share"]["value"]
     assert control == pytest.approx(found["car"]["value"], abs=0.1)
