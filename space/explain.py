@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,33 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from timm.layers import SelectAdaptivePool2d
 
 from space.transforms import normalize
 
 MAX_SIDE = 1024  # of the overlay, in pixels: enough for a screen
+
+# From a network and its layers to what makes heat maps of them, as the classes of
+# pytorch_grad_cam do.
+Method = Callable[[Any, list[torch.nn.Module]], BaseCAM]
+
+
+def last_stage(model: Any) -> torch.nn.Module:
+    """The last of a timm network's stages."""
+    return model.get_submodule(model.feature_info[-1]["module"])
+
+
+def pooled_layer(model: Any) -> torch.nn.Module:
+    """The part of a timm network whose output is averaged for the classifier.
+
+    In EfficientNets there is one more layer between it and the last stage, in others none.
+    """
+    before = last_stage(model)
+    for part in model.children():
+        if any(isinstance(module, SelectAdaptivePool2d) for module in part.modules()):
+            return before
+        before = part
+    return last_stage(model)
 
 
 class Explainer:
@@ -31,9 +54,7 @@ class Explainer:
         self._data_config = data_config
         self._lock = threading.Lock()
 
-    def heat(
-        self, pixels: torch.Tensor, target: int, method: type[BaseCAM] = GradCAM
-    ) -> np.ndarray:
+    def heat(self, pixels: torch.Tensor, target: int, method: Method = GradCAM) -> np.ndarray:
         """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels.
 
         Other methods than Grad-CAM are there to be measured beside it, by
@@ -44,8 +65,7 @@ class Explainer:
                 self._copy = copy.deepcopy(self._source).requires_grad_(True)
             model = self._copy
             device = next(model.parameters()).device
-            layer = model.get_submodule(model.feature_info[-1]["module"])
-            with torch.enable_grad(), method(model=model, target_layers=[layer]) as cam:
+            with torch.enable_grad(), method(model, [last_stage(model)]) as cam:
                 inputs = normalize(pixels.to(device), self._data_config)
                 return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 

@@ -1,0 +1,288 @@
+"""Are heat maps faithful: measured on a network that is known to look at red alone."""
+
+import io
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import TINY_DATA_CONFIG, draw_car
+from PIL import Image, ImageDraw
+from timm.layers import SelectAdaptivePool2d
+
+from space.checkpoints import open_checkpoint
+from space.explain import Explainer, last_stage, pooled_layer
+from space.photos import PhotoError
+from space.recognizer import CarRecognizer
+from trainer.cache import PhotoCache, geometry
+from trainer.copies import find_copies
+from trainer.data import read_photos
+from trainer.evaluation.faithfulness import (
+    METHODS,
+    RANDOM,
+    car_mask,
+    cut_outs,
+    heat_on_cars,
+    mean_over_groups,
+    road,
+)
+
+BOX = 30  # side of the red patch, of a photo of 64 pixels
+
+
+class RedNet(torch.nn.Module):
+    """Class 0 is red, class 1 is blue; the other two are nothing."""
+
+    feature_info = ({"module": "features", "reduction": 8},)
+
+    def __init__(self):
+        super().__init__()
+        colours = torch.nn.Conv2d(3, 2, 8, 8)
+        self.features = torch.nn.Sequential(colours, torch.nn.ReLU())
+        self.global_pool = SelectAdaptivePool2d(flatten=True)
+        self.classifier = torch.nn.Linear(2, 4)
+        with torch.no_grad():
+            mixture = torch.tensor([[1, -0.5, -0.5], [-0.5, -0.5, 1]]) / 64
+            colours.weight.copy_(mixture[:, :, None, None].expand(2, 3, 8, 8))
+            colours.bias.fill_(-0.3)
+            self.classifier.weight.copy_(10 * torch.eye(4, 2))
+            self.classifier.bias.zero_()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.global_pool(self.features(images)))
+
+
+@pytest.fixture(scope="module")
+def sees_red(tiny_checkpoint) -> CarRecognizer:
+    """A recogniser with that network."""
+    return CarRecognizer(replace(open_checkpoint(tiny_checkpoint), model=RedNet().eval()))
+
+
+def scene(seed: int) -> tuple[Image.Image, Image.Image]:
+    """A red patch among grey and green ones, and its cut-out on black."""
+    rng = random.Random(seed)
+    picture = Image.new("RGB", (64, 64), "grey")
+    draw = ImageDraw.Draw(picture)
+    for _ in range(12):
+        x, y = rng.randrange(60), rng.randrange(60)
+        draw.rectangle((x, y, x + 9, y + 9), fill=rng.choice(["green", "silver", "dimgrey"]))
+    left, top = rng.randrange(2, 62 - BOX), rng.randrange(2, 62 - BOX)
+    box = (left, top, left + BOX, top + BOX)
+    picture.paste("red", box)
+    cut_out = Image.new("RGB", picture.size)
+    cut_out.paste(picture.crop(box), box)
+    return picture, cut_out
+
+
+def reader(picture: Image.Image, kind: str = "PNG"):
+    file = io.BytesIO()
+    picture.save(file, kind)
+    return file.getvalue
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Readers of photos and of their cut-outs, and groups of two."""
+    pairs = [scene(seed) for seed in range(8)]
+    photos, siblings = (
+        [reader(picture) for picture in column] for column in zip(*pairs, strict=True)
+    )
+    return photos, siblings, [f"group {number // 2}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def removal(sees_red, scenes):
+    photos, _, groups = scenes
+    return road(sees_red, photos, groups, count=4)
+
+
+@pytest.fixture(scope="module")
+def on_cars(sees_red, scenes):
+    return heat_on_cars(sees_red, *scenes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_heat_where_the_evidence_is_beats_the_control_by_road(removal, method):
+    found = removal["methods"][method]
+    assert found["beyond_random"]["low"] > 0
+    assert found["hottest_removed"]["value"] < found["coldest_removed"]["value"]
+    assert found["hottest_removed"]["high"] < removal["methods"][RANDOM]["hottest_removed"]["low"]
+
+
+def test_an_order_that_means_nothing_scores_nothing_by_road(removal):
+    found = removal["methods"][RANDOM]
+    assert found["road"]["low"] < 0 < found["road"]["high"]
+    assert set(found["beyond_random"].values()) == {0.0}
+
+
+def test_road_is_half_of_what_lies_between_coldest_and_hottest(removal):
+    for found in removal["methods"].values():
+        between = found["coldest_removed"]["value"] - found["hottest_removed"]["value"]
+        assert found["road"]["value"] == pytest.approx(between / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_heat_where_the_evidence_is_lies_on_the_car(on_cars, method):
+    found = on_cars["methods"][method]
+    assert found["pointing"]["value"] == 1
+    assert found["share"]["low"] > 0.6 > on_cars["car"]["high"]
+    assert found["beyond_random"]["low"] > 0
+
+
+def test_the_control_gets_what_the_car_takes_of_the_photo(on_cars):
+    share, car = on_cars["methods"][RANDOM]["share"], on_cars["car"]
+    assert car["value"] == pytest.approx((BOX / 64) ** 2, abs=0.03)
+    assert share["value"] == pytest.approx(car["value"], abs=0.1)
+
+
+def test_the_control_is_no_method():
+    assert RANDOM not in METHODS
+
+
+def test_what_is_found_can_be_written_and_found_again(sees_red, scenes, removal, on_cars):
+    photos, _, groups = scenes
+    for found, count in ((removal, 4), (on_cars, 8)):
+        assert json.loads(json.dumps(found)) == found
+        assert found["photos"] == count
+        assert list(found["methods"]) == [*METHODS, RANDOM]
+    state = torch.random.get_rng_state()
+    first, second = (road(sees_red, photos, groups, count=1) for _ in range(2))
+    assert first == second
+    assert heat_on_cars(sees_red, *scenes) == on_cars
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_no_more_photos_are_read_than_asked_for(sees_red, scenes):
+    photos, siblings, groups = scenes
+    opened = []
+    counted = [lambda p=photo: opened.append(p) or p() for photo in photos]
+    found = heat_on_cars(sees_red, counted, siblings, groups, count=3, seed=1)
+    assert len(opened) == found["photos"] == 3
+    assert heat_on_cars(sees_red, photos, siblings, groups, count=3, seed=2) != found
+
+
+def test_a_map_without_heat_counts_as_even(tiny_recognizer, scenes, monkeypatch):
+    monkeypatch.setattr(Explainer, "heat", lambda *_: np.zeros((64, 64), np.float32))
+    found = heat_on_cars(tiny_recognizer, *scenes)
+    for name in METHODS:
+        assert found["methods"][name]["share"] == found["car"]
+        assert found["methods"][name]["pointing"] == found["car"]
+
+
+def test_maps_that_say_nothing_take_out_what_the_control_does(sees_red, scenes, monkeypatch):
+    """A map of zeros has no order; without ranks the library would take out the whole photo."""
+    photos, _, groups = scenes
+    monkeypatch.setattr(Explainer, "heat", lambda *_: np.zeros((64, 64), np.float32))
+    found = road(sees_red, photos, groups, count=1)["methods"]
+    for name in METHODS:
+        # Only the noise of the filling differs.
+        assert found[name]["beyond_random"]["value"] == pytest.approx(0, abs=0.02)
+
+
+def test_measuring_does_not_change_the_network(tiny_recognizer, scenes):
+    photos, siblings, groups = scenes
+    before = tiny_recognizer.predict(draw_car(1))
+    road(tiny_recognizer, photos, groups, count=1)
+    heat_on_cars(tiny_recognizer, photos, siblings, groups, count=1)
+    assert tiny_recognizer.predict(draw_car(1)) == before
+    assert not any(p.grad is not None for p in tiny_recognizer.model.parameters())
+
+
+def test_photos_that_cannot_be_measured(sees_red, scenes):
+    photos, siblings, groups = scenes
+    with pytest.raises(ValueError, match="no photo"):
+        road(sees_red, [], [])
+    with pytest.raises(ValueError, match="no photo"):
+        heat_on_cars(sees_red, [], [], [])
+    with pytest.raises(PhotoError):
+        heat_on_cars(sees_red, photos, [lambda: b"broken"] * len(siblings), groups)
+
+
+def test_the_mask_has_no_specks_and_no_holes(sees_red):
+    cut_out = Image.new("RGB", (640, 640))
+    cut_out.paste("red", (200, 200, 500, 500))
+    cut_out.paste("black", (300, 300, 340, 340))  # a window
+    cut_out.paste("white", (20, 20, 60, 60))  # a speck
+    with Image.open(io.BytesIO(reader(cut_out, "JPEG")())) as saved:
+        mask = car_mask(sees_red, saved)
+    assert mask.shape == (64, 64)
+    wanted = np.zeros((64, 64), bool)
+    wanted[20:50, 20:50] = True
+    assert (mask != wanted).mean() < 0.04  # the edge is soft
+    assert mask[30:34, 30:34].all()
+    assert not mask[:15].any()
+
+
+def test_of_a_black_picture_nothing_is_the_car(sees_red):
+    assert not car_mask(sees_red, Image.new("RGB", (50, 40))).any()
+
+
+def test_cut_outs_are_found_one_a_photo_and_others_are_not_taken_for_them(tmp_path):
+    def cut(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+        result = Image.new("RGB", picture.size)
+        result.paste(picture.crop(box), box)
+        return result
+
+    first, second = draw_car(1, size=(320, 240)), draw_car(2, size=(320, 240))
+    wide = cut(second, (0, 0, 320, 180))  # shows sky and road up to the border
+    pictures = [first, cut(first, (40, 40, 280, 200)), cut(first, (60, 60, 260, 200)), second, wide]
+    cache = PhotoCache(tmp_path / "cache", geometry(64))
+    entries = cache.add([reader(picture) for picture in pictures], "")
+    rows = [entry.row for entry in entries]
+    copies = find_copies([entry.key for entry in entries], cache.pixels(), rows)
+    assert {sibling for sibling, _, _ in copies.siblings} == {1, 2, 4}
+    assert cut_outs(copies, cache.pixels(), rows) == [(0, 1)]
+
+
+def test_the_interval_is_over_groups_not_photos():
+    values = [0.0, 1.0] * 20
+    alone = mean_over_groups(values, [str(number) for number in range(40)])
+    pairs = mean_over_groups(sorted(values), [str(number // 20) for number in range(40)])
+    assert alone["value"] == pairs["value"] == 0.5
+    assert 0.3 < alone["low"] < 0.4
+    assert 0.6 < alone["high"] < 0.7
+    assert (pairs["low"], pairs["high"]) == (0, 1)
+    assert mean_over_groups([0.2, 0.4], ["a", "a"]) == pytest.approx(
+        {"value": 0.3, "low": 0.3, "high": 0.3}
+    )
+
+
+@pytest.mark.parametrize(
+    "architecture", ["test_efficientnet", "tf_efficientnet_lite0", "resnet18", "convnext_atto"]
+)
+def test_the_pooled_layer_gives_what_the_classifier_averages(architecture):
+    model = timm.create_model(architecture, num_classes=2).eval()
+    outputs = []
+    layer = pooled_layer(model)
+    layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    with torch.no_grad():
+        logits = model(torch.rand(1, 3, 64, 64))
+        assert torch.equal(model.forward_head(outputs[0]), logits)
+    assert outputs[0].shape[1] >= model.feature_info[-1]["num_chs"]
+    assert (layer is last_stage(model)) == (architecture == "resnet18")
+
+
+def test_on_the_pooled_layer_grad_cam_is_the_score_taken_apart(sees_red):
+    pixels = sees_red.pixels(scene(3)[0])[None]
+    explainer = Explainer(sees_red.model, TINY_DATA_CONFIG)
+    same = [explainer.heat(pixels, 0, METHODS[name])
+            for name in ("Grad-CAM, pooled layer", "HiResCAM")]  # fmt: skip
+    assert np.abs(same[0] - same[1]).max() < 1e-5
+
+
+def test_real_heat_lies_on_real_cars(bundled, real_data, real_cache):
+    data = read_photos([f"algerian_used_cars={real_data / 'algerian_used_cars'}"], real_cache)
+    pairs = cut_outs(data.copies, real_cache.pixels(), data.rows)
+    assert len(pairs) > 1000
+    photos, siblings = (
+        [data.readers[index] for index in column] for column in zip(*pairs, strict=True)
+    )
+    groups = [data.photos[photo].group for photo, _ in pairs]
+    found = heat_on_cars(bundled, photos, siblings, groups, count=5)
+    assert 0.2 < found["car"]["value"] < 0.6
+    control = found["methods"][RANDOM]["share"]["value"]
+    assert control == pytest.approx(found["car"]["value"], abs=0.1)
+    assert found["methods"]["Eigen-CAM"]["beyond_random"]["low"] > 0.2
