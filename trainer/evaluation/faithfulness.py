@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
-from pytorch_grad_cam.metrics.road import (
-    ROADLeastRelevantFirstAverage,
-    ROADMostRelevantFirstAverage,
-)
+from pytorch_grad_cam.metrics.road import ROADLeastRelevantFirstAverage as ColdestRemoved
+from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage as HottestRemoved
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy import ndimage
@@ -225,8 +223,7 @@ def mean_over_groups(
 def _draw(available: int, count: int, seed: int) -> list[int]:
     if not available:
         raise ValueError("there is no photo to measure heat maps on")
-    drawn = np.random.default_rng(seed).permutation(available)[:count]
-    return sorted(drawn.tolist())
+    return sorted(np.random.default_rng(seed).permutation(available)[:count].tolist())
 
 
 def _heats(
@@ -238,8 +235,8 @@ def _heats(
 ) -> dict[str, np.ndarray]:
     """The maps of all methods for one photo, and the control: noise on the network's own grid.
 
-    It is stretched to the photo as theirs are, so that it takes out pixels in patches of the same
-    size; without that, holes would be filled in so well that no method could be compared with it.
+    Stretched as theirs are, it takes out patches of the same size; single pixels would be filled
+    in so well that nothing could be compared with it.
     """
     heats = {name: explainer.heat(pixels[None], target, cam) for name, cam in METHODS.items()}
     height, width = pixels.shape[1:]
@@ -256,10 +253,7 @@ def _removed(
     heats: Mapping[str, np.ndarray],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean change of the class's probability as the hottest, and as the coldest pixels go.
-
-    Each has shape (methods,).
-    """
+    """Mean change of probability as the hottest, as the coldest pixels go; shapes (methods,)."""
     # The library takes out all pixels that are as hot as the last one wanted: of a map that is
     # zero over half of the photo that may be the whole photo. Ranks have no ties.
     ranks = np.stack([_ranks(heat, heats[RANDOM]) for heat in heats.values()])
@@ -271,9 +265,8 @@ def _removed(
         # grad-cam 1.5.7 hands tensors to numpy in a way that numpy 2 warns of.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.manual_seed(seed)
-        measures = (ROADMostRelevantFirstAverage(KEPT), ROADLeastRelevantFirstAverage(KEPT))
-        hottest, coldest = (m(inputs, ranks, targets, recognizer.model) for m in measures)
-    return hottest, coldest
+        hottest = HottestRemoved(KEPT)(inputs, ranks, targets, recognizer.model)
+        return hottest, ColdestRemoved(KEPT)(inputs, ranks, targets, recognizer.model)
 
 
 def _ranks(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:
@@ -292,10 +285,7 @@ def _on(car: np.ndarray, heat: np.ndarray) -> tuple[float, float]:
 
 
 def _summary(
-    found: Mapping[str, Sequence[np.ndarray]],
-    names: Sequence[str],
-    groups: Sequence[str],
-    seed: int,
+    found: Mapping[str, list[np.ndarray]], names: Sequence[str], groups: Sequence[str], seed: int
 ) -> dict[str, Any]:
     return {
         "photos": len(groups),
