@@ -4,6 +4,7 @@ import io
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,18 +18,16 @@ from space.checkpoints import open_checkpoint
 from space.explain import Explainer, last_stage, pooled_layer
 from space.photos import PhotoError
 from space.recognizer import CarRecognizer
-from trainer.cache import PhotoCache, geometry
-from trainer.copies import find_copies
-from trainer.data import read_photos
 from trainer.evaluation.faithfulness import (
     METHODS,
     RANDOM,
     car_mask,
-    cut_outs,
     heat_on_cars,
     mean_over_groups,
     road,
 )
+from trainer.evaluation.photos import find_photos, look_at, siblings_of
+from trainer.splits import TEST
 
 BOX = 30  # side of the red patch, of a photo of 64 pixels
 
@@ -220,23 +219,6 @@ def test_of_a_black_picture_nothing_is_the_car(sees_red):
     assert not car_mask(sees_red, Image.new("RGB", (50, 40))).any()
 
 
-def test_cut_outs_are_found_one_a_photo_and_others_are_not_taken_for_them(tmp_path):
-    def cut(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-        result = Image.new("RGB", picture.size)
-        result.paste(picture.crop(box), box)
-        return result
-
-    first, second = draw_car(1, size=(320, 240)), draw_car(2, size=(320, 240))
-    wide = cut(second, (0, 0, 320, 180))  # shows sky and road up to the border
-    pictures = [first, cut(first, (40, 40, 280, 200)), cut(first, (60, 60, 260, 200)), second, wide]
-    cache = PhotoCache(tmp_path / "cache", geometry(64))
-    entries = cache.add([reader(picture) for picture in pictures], "")
-    rows = [entry.row for entry in entries]
-    copies = find_copies([entry.key for entry in entries], cache.pixels(), rows)
-    assert {sibling for sibling, _, _ in copies.siblings} == {1, 2, 4}
-    assert cut_outs(copies, cache.pixels(), rows) == [(0, 1)]
-
-
 def test_the_interval_is_over_groups_not_photos():
     values = [0.0, 1.0] * 20
     alone = mean_over_groups(values, [str(number) for number in range(40)])
@@ -273,15 +255,24 @@ def test_on_the_pooled_layer_grad_cam_is_the_score_taken_apart(sees_red):
     assert np.abs(same[0] - same[1]).max() < 1e-5
 
 
-def test_real_heat_lies_on_real_cars(bundled, real_data, real_cache):
-    data = read_photos([f"algerian_used_cars={real_data / 'algerian_used_cars'}"], real_cache)
-    pairs = cut_outs(data.copies, real_cache.pixels(), data.rows)
-    assert len(pairs) > 1000
-    photos, siblings = (
-        [data.readers[index] for index in column] for column in zip(*pairs, strict=True)
+def test_real_heat_lies_on_real_cars(bundled, real_data):
+    specs = [f"algerian_used_cars={real_data / 'algerian_used_cars'}"]
+    split_file = Path("trainer/splits/stanford_and_algerian.csv")
+    photos = [p for p in find_photos(bundled, specs, split_file) if p.split == TEST][:60]
+    looks = look_at(bundled, [photo.read for photo in photos], len(photos), TEST)
+    # The names of the files tell, and nothing else of the project goes by them.
+    assert [photo.path.split("/")[-1].startswith("back") for photo in photos] == list(
+        looks.backgroundless
     )
-    groups = [data.photos[photo].group for photo, _ in pairs]
-    found = heat_on_cars(bundled, photos, siblings, groups, count=5)
+    pairs = siblings_of(photos, looks.backgroundless)
+    assert len(pairs) > 15
+    found = heat_on_cars(
+        bundled,
+        [photo.read for photo, _ in pairs],
+        [sibling.read for _, sibling in pairs],
+        [photo.group for photo, _ in pairs],
+        count=5,
+    )
     assert 0.2 < found["car"]["value"] < 0.6
     control = found["methods"][RANDOM]["share"]["value"]
     assert control == pytest.approx(found["car"]["value"], abs=0.1)

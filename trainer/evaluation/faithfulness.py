@@ -27,7 +27,7 @@ from space.explain import Explainer, Method, pooled_layer
 from space.photos import PhotoSource
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
-from trainer.copies import BLACK, Copies
+from trainer.copies import BLACK
 
 
 def _pooled(method: Method) -> Method:
@@ -55,9 +55,6 @@ RANDOM = "random"  # the control
 KEPT = (50, 70, 90)
 
 _RESAMPLES = 2000
-# The share of a cut-out's border that is black at least. Among Algerian Used Cars, cars that touch
-# the border leave 81% of it black; photos that are only taken for cut-outs have 64% and less.
-_BLACK_BORDER = 0.75
 _SPECK = 0.1  # of the largest part of a car; parts that are smaller are specks of the compression
 
 Reader = Callable[[], bytes]
@@ -127,7 +124,7 @@ def heat_on_cars(
 
     Args:
         readers: for each photo a function that returns its file's bytes.
-        siblings: for each photo the one with all but the car painted black, see `cut_outs`.
+        siblings: for each photo the one with all but the car painted black, see `trainer.evaluation.photos`.
         groups, count, seed: as for `road`.
 
     Returns:
@@ -164,33 +161,11 @@ def heat_on_cars(
     return {"car": mean_over_groups(areas, drawn, seed), **summary}
 
 
-def cut_outs(copies: Copies, pixels: np.ndarray, rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs (photo, sibling) in which the sibling shows the photo's car on black, one a photo.
-
-    Args:
-        copies: of all photos, with the siblings among them.
-        pixels: uint8, shape (rows, 3, height, width).
-        rows: where each photo's pixels are.
-    """
-
-    def on_black(photo: int) -> bool:
-        black = pixels[rows[photo]].max(axis=0) <= BLACK
-        border = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
-        return border.mean() >= _BLACK_BORDER
-
-    best: dict[int, tuple[float, int]] = {}
-    for sibling, photo, difference in copies.siblings:
-        # The photo may be a cut-out itself, that of another photo of the same car.
-        if on_black(sibling) and not on_black(photo):
-            best[photo] = min(best.get(photo, (np.inf, -1)), (difference, sibling))
-    return [(photo, sibling) for photo, (_, sibling) in sorted(best.items())]
-
-
 def car_mask(recognizer: CarRecognizer, sibling: PhotoSource) -> np.ndarray:
     """Where the car is in what the network sees of a photo, bool, shape (height, width).
 
     Args:
-        sibling: the photo with everything but the car painted black, see `cut_outs`.
+        sibling: the photo with everything but the car painted black, see `trainer.evaluation.photos`.
 
     Specks that compression leaves in the black are taken out, and dark spots inside the car, as
     windows and tyres, filled in.

@@ -15,7 +15,7 @@ from space.verdict import Judge
 from trainer.evaluation.calibrate import chain, right_at
 from trainer.evaluation.faithfulness import heat_on_cars, road
 from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
-from trainer.evaluation.photos import JudgedPhoto, Looks, look_at
+from trainer.evaluation.photos import JudgedPhoto, Looks, look_at, siblings_of
 from trainer.evaluation.rejection import (
     NO_EXTERIORS,
     OTHERS,
@@ -305,22 +305,13 @@ def measure_faithfulness(
             count=count,
         )
     }
-    members: dict[str, list[int]] = {}
-    for number, photo in enumerate(photos):
-        members.setdefault(photo.group, []).append(number)
-    pairs = [
-        # Groups of more photos may hold differently framed ones, which no mask would fit.
-        sorted(numbers, key=lambda number: looks.backgroundless[number])
-        for numbers in members.values()
-        if len(numbers) == 2 and looks.backgroundless[numbers].sum() == 1
-    ]
+    pairs = siblings_of(photos, looks.backgroundless)
     if pairs:
-        originals, siblings = zip(*pairs, strict=True)
         result["heat_on_cars"] = heat_on_cars(
             recognizer,
-            [photos[number].read for number in originals],
-            [photos[number].read for number in siblings],
-            [photos[number].group for number in originals],
+            [photo.read for photo, _ in pairs],
+            [sibling.read for _, sibling in pairs],
+            [photo.group for photo, _ in pairs],
             count=count,
         )
     return result
