@@ -124,7 +124,7 @@ def heat_on_cars(
 
     Args:
         readers: for each photo a function that returns its file's bytes.
-        siblings: for each photo the one with all but the car painted black, see `trainer.evaluation.photos`.
+        siblings: for each photo the one with all but the car painted black.
         groups, count, seed: as for `road`.
 
     Returns:
@@ -165,7 +165,7 @@ def car_mask(recognizer: CarRecognizer, sibling: PhotoSource) -> np.ndarray:
     """Where the car is in what the network sees of a photo, bool, shape (height, width).
 
     Args:
-        sibling: the photo with everything but the car painted black, see `trainer.evaluation.photos`.
+        sibling: the photo with everything but the car painted black.
 
     Specks that compression leaves in the black are taken out, and dark spots inside the car, as
     windows and tyres, filled in.
