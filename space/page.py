@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from space.answers import Recognition
 from space.photos import MAX_BYTES, PhotoError, load_photo
-from space.recognizer import CarRecognizer, Recognition
+from space.recognizer import CarRecognizer
 
 # What every browser can show; other formats are shown back as the recogniser saw them.
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
