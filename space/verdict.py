@@ -28,7 +28,7 @@ _UNCALIBRATED = (
     "the checkpoint has no calibration.json: its confidences are uncalibrated, and nothing is "
     "tagged without a look"
 )
-_WORTH_NAMING = 0.01  # the least probability of a year or a model that a doubt speaks of
+WORTH_NAMING = 0.01  # the least probability of a year or a model that a doubt speaks of
 _TINY = 1e-300  # in place of zero below a fraction
 
 
@@ -198,14 +198,14 @@ class Judge:
     ) -> str:
         """What is sure and what is not; `models` and `years` are all there are, best first."""
         if level == MODEL:
-            span = sorted(score.year for score in years if score.confidence >= _WORTH_NAMING)
+            span = sorted(score.year for score in years if score.confidence >= WORTH_NAMING)
             between = f": {span[0]}–{span[-1]}" if len(span) > 1 else ""
             return f"sure of {best.make} {best.model}".rstrip() + f", year unsure{between}"
         if level == MAKE:
             some = [
                 score.model
                 for score in models
-                if score.make == best.make and score.model and score.confidence >= _WORTH_NAMING
+                if score.make == best.make and score.model and score.confidence >= WORTH_NAMING
             ]
             among = f": {quoted(some[:3])}" if len(some) > 1 else ""
             return f"sure of {best.make}, model unsure{among}"
