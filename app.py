@@ -1,4 +1,8 @@
-"""Marque's web page. MARQUE_MODEL chooses the checkpoint: a folder, or org/name[@revision]."""
+"""Marque's web page.
+
+MARQUE_MODEL chooses the checkpoint that answers, MARQUE_GATE one that decides which photos are
+rejected: a folder, or org/name[@revision].
+"""
 
 import os
 import sys
@@ -11,7 +15,10 @@ from space.recognizer import CarRecognizer
 def main() -> None:
     """Loads the recogniser, builds the page, serves it until it is stopped."""
     try:
-        recognizer = CarRecognizer.from_pretrained(os.environ.get("MARQUE_MODEL") or None)
+        recognizer = CarRecognizer.from_pretrained(
+            os.environ.get("MARQUE_MODEL") or None,
+            gate=os.environ.get("MARQUE_GATE") or None,
+        )
     except CheckpointError as error:
         sys.exit(f"marque: {error}")
     launch(build_page(recognizer))

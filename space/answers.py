@@ -48,7 +48,7 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class YearScore:
-    """A year of the most likely model, and the probability of both together; 0 to 1."""
+    """A year of the first prediction's model, and the probability of both together; 0 to 1."""
 
     year: int
     confidence: float
@@ -80,7 +80,7 @@ class Recognition:
         level: how much of the first prediction is sure: "year", "model", "make", or None.
         predictions: the most likely classes, best first.
         makes, models: the most likely makes and models, best first, each summed over its classes.
-        years: the years of the most likely model, best first; empty when its classes have none.
+        years: the years of the first prediction's model, best first; empty when it has none.
         plausible: the classes that the right one is among.
         error: why the photo could not be read, if so; all else is empty then.
     """

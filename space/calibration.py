@@ -11,6 +11,7 @@ gate          the least probability of "car" in `space.gate`
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +27,21 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class ConfidenceMap:
-    """sigmoid(a·ln p − b·ln(1 − p) + c), rising in p; a = b = 1 and c = 0 changes nothing."""
+    """sigmoid(a·ln p − b·ln(1 − p) + c); a = b = 1 and c = 0 changes nothing.
+
+    Attributes:
+        a, b: at least 0, so that it rises in p.
+        c: any number.
+    """
 
     a: float = 1.0
     b: float = 1.0
     c: float = 0.0
+
+    def __post_init__(self):
+        if _number(self.a) < 0 or _number(self.b) < 0:
+            raise ValueError("a confidence map must rise: a and b are at least 0")
+        _number(self.c)
 
     def __call__(self, probability: torch.Tensor) -> torch.Tensor:
         """Probabilities of any shape, 0 to 1, to probabilities of being right."""
@@ -61,8 +72,16 @@ class Calibration:
     known: float | None = None
     gate: float | None = None
 
+    def __post_init__(self):
+        if _number(self.temperature) <= 0:
+            raise ValueError("the temperature must be above 0")
+        thresholds = [value for levels in self.thresholds.values() for value in levels.values()]
+        for value in (*thresholds, *self.plausible.values(), self.known, self.gate):
+            if value is not None:
+                _number(value)
+
     def as_json(self) -> dict[str, Any]:
-        """What `read_calibration` reads."""
+        """What `read_calibration` reads, but for `weights_sha256`: the hash of the weights."""
         return asdict(self)
 
 
@@ -79,13 +98,13 @@ def read_calibration(folder: Path) -> Calibration | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         weights = content["weights_sha256"]
         calibration = Calibration(
-            temperature=float(content["temperature"]),
+            temperature=content["temperature"],
             confidence={level: ConfidenceMap(**content["confidence"][level]) for level in LEVELS},
             thresholds={
                 target: {level: levels[level] for level in LEVELS}
                 for target, levels in content["thresholds"].items()
             },
-            plausible={name: float(value) for name, value in content["plausible"].items()},
+            plausible={name: _number(value) for name, value in content["plausible"].items()},
             known=content["known"],
             gate=content["gate"],
         )
@@ -100,3 +119,9 @@ def read_calibration(folder: Path) -> Calibration | None:
             "measure again with `python -m trainer.evaluate`, or remove it"
         )
     return calibration
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return value

@@ -4,6 +4,8 @@
     model.safetensors  the weights, under timm's own names
     classes.txt        one label a line, in the order of the network's outputs
     training.json      how it was made
+    calibration.json   how sure its answers may be, if measured: see `space.calibration`
+    gate.safetensors   what it rejects, likewise: see `space.gate`
 
 timm (`local-dir:` and `hf-hub:`) and transformers (`pipeline`) open the same folder.
 """
@@ -43,7 +45,7 @@ CLASSES = "classes.txt"
 TRAINING = "training.json"
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser may want of a repository; figures and ONNX files stay on the Hub.
-WANTED = (*REQUIRED, "metrics.json", "calibration.json", "README.md")
+WANTED = (*REQUIRED, "metrics.json", "calibration.json", "gate.safetensors", "README.md")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}

@@ -50,7 +50,7 @@ class FeatureGate:
     """A linear classifier on the features of `look`.
 
     Attributes:
-        weight, bias: float32, shapes (kinds, channels) and (kinds,).
+        weight, bias: float32 on the CPU, shapes (kinds, channels) and (kinds,).
         threshold: the least probability of a car with which a photo passes.
     """
 
@@ -82,7 +82,7 @@ class FeatureGate:
         """
         try:
             tensors = load_file(folder / GATE)
-            weight, bias = tensors["weight"], tensors["bias"]
+            weight, bias = tensors["weight"].float(), tensors["bias"].float()
         except (SafetensorError, OSError, KeyError) as error:
             raise CheckpointError(
                 f"{folder / GATE} is missing or damaged ({error}), but the calibration beside it "

@@ -2,6 +2,7 @@
 
 import html
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.photos import MAX_BYTES, PhotoError, load_photo
-from space.recognizer import CarRecognizer, Recognition
+from space.recognizer import CarRecognizer
+from space.verdict import WORTH_NAMING
 
 # What every browser can show; other formats are shown back as the recogniser saw them.
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
@@ -19,14 +22,28 @@ _HOUR = 3600  # seconds; uploaded photos are deleted when they are older than th
 _CONCURRENCY = 2  # photos at once; more would only queue for the same cores
 
 _CSS = """
+.marque-verdict {display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 10px;
+  margin: 0 2px 12px; color: var(--body-text-color)}
+.marque-verdict b {border-radius: 99px; padding: 2px 12px; font-size: 14px; font-weight: 650;
+  color: #fff; white-space: nowrap}
+.marque-verdict .auto-tag {background: #15803d}
+.marque-verdict .review {background: #a16207}
+.marque-verdict .rejected {background: #b91c1c}
+.marque-verdict span {flex: 1 1 240px}
+.marque-rejected {border: 1px solid #b91c1c; border-radius: 10px; padding: 14px 16px}
+.marque-rejected .marque-verdict {margin: 0}
+.marque-rejected .marque-verdict span {font-size: 18px; font-weight: 600; line-height: 1.35}
 .marque-car {display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; margin: 0}
 .marque-car div {border: 1px solid var(--border-color-primary); border-radius: 10px;
   background: var(--background-fill-secondary); padding: 12px 14px; min-width: 0}
 .marque-car dt {font-size: 12px; letter-spacing: .06em; text-transform: uppercase;
-  color: var(--body-text-color-subdued)}
+  display: flex; justify-content: space-between; gap: 8px; color: var(--body-text-color-subdued)}
 .marque-car dd {margin: 2px 0 0; font-size: 22px; font-weight: 650; line-height: 1.25;
   color: var(--body-text-color); overflow-wrap: anywhere}
-.marque-hint {color: var(--body-text-color-subdued); margin: 8px 2px 0}
+.marque-car .unsure {font-weight: 400; opacity: .7}
+.marque-car small {display: block; font-size: 14px; line-height: 1.4}
+.marque-hint {color: var(--body-text-color); opacity: .75; margin: 8px 2px 0}
+.marque-hint b {font-weight: 600}
 @media (max-width: 640px) {.marque-car {grid-template-columns: 1fr; gap: 8px}
   .marque-car div {display: flex; justify-content: space-between; align-items: baseline;
     gap: 16px; padding: 10px 14px}
@@ -37,6 +54,10 @@ _INTRO = """# Marque
 Which car is that? Give it a photo and it names the make, the model and the year, says how sure \
 it is, and shows what it looked at."""
 
+_BEST = "Five best answers"
+_NEAREST = "Five nearest known classes"
+_NAMED = 5  # plausible classes that are named; the others are counted
+
 _HINT = '<p class="marque-hint">The answer appears here as soon as there is a photo.</p>'
 
 
@@ -44,17 +65,19 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     """The page, and the endpoints `/predict` and `/explain`, answering with one recogniser."""
 
     def predict(image: str, top_k: int = 5) -> dict[str, Any]:
-        """Names the car in a photo. Returns JSON: `predictions` (label, make, model, year,
-        confidence; best first), `makes` (make, confidence), `model` (source, revision) and
-        `elapsed_ms`."""
+        """Names the car in a photo. Returns JSON: `verdict` (auto-tag, review or rejected),
+        `reason`, `level` (how much is sure: year, model, make or null), `predictions` (label, make,
+        model, year, confidence, score; best first), `makes`, `models`, `years`, `plausible`
+        (labels, coverage), `model` (source, revision) and `elapsed_ms`."""
         started = time.perf_counter()
         picture = _open(image)
         if top_k is None or top_k != int(top_k) or top_k < 1:
             raise _refusal(f"top_k is {top_k}; it must be a whole number of at least 1")
         recognition = recognizer.predict(picture, int(top_k))
+        answer = asdict(recognition)
+        del answer["error"]  # a photo that cannot be read is refused above
         return {
-            "predictions": [asdict(prediction) for prediction in recognition.predictions],
-            "makes": [asdict(make) for make in recognition.makes],
+            **answer,
             "model": {"source": recognizer.source, "revision": recognizer.revision},
             "elapsed_ms": round((time.perf_counter() - started) * 1000, 1),
         }
@@ -70,16 +93,23 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     def show(image: str | None):
         """All that changes on the page when the photo does."""
         if image is None:
-            return gr.skip(), _HINT, None, None, gr.Radio(choices=[], value=None), None
+            cleared = gr.Label(None, label=_BEST), gr.Label(None, visible=True)
+            return gr.skip(), _HINT, *cleared, gr.Radio(choices=[], value=None), None
         picture = _open(image)
         recognition = recognizer.predict(picture)
+        rejected = recognition.verdict == REJECTED
         labels = [prediction.label for prediction in recognition.predictions]
         seen = gr.skip() if Path(image).suffix.lower() in _BROWSER_SUFFIXES else picture
         return (
             seen,
-            _headline(recognition),
-            {prediction.label: prediction.confidence for prediction in recognition.predictions},
-            {make.make: make.confidence for make in recognition.makes},
+            headline(recognition, recognizer.judge.calibration is not None),
+            gr.Label(
+                {prediction.label: prediction.confidence for prediction in recognition.predictions},
+                label=_NEAREST if rejected else _BEST,
+            ),
+            gr.Label(
+                {make.make: make.confidence for make in recognition.makes}, visible=not rejected
+            ),
             gr.Radio(choices=labels, value=labels[0]),
             recognizer.explain(picture, labels[0]),
         )
@@ -104,7 +134,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
                 headline = gr.HTML(_HINT, padding=False)
                 with gr.Tabs():
                     with gr.Tab("Answer"):
-                        cars = gr.Label(label="Five best answers", show_heading=False)
+                        cars = gr.Label(label=_BEST, show_heading=False)
                         makes = gr.Label(
                             label="Make, whatever the model", num_top_classes=3, show_heading=False
                         )
@@ -191,25 +221,94 @@ def _refusal(message: str) -> gr.Error:
     return gr.Error(message, title="That did not work", print_exception=False)
 
 
-def _headline(recognition: Recognition) -> str:
+def headline(recognition: Recognition, calibrated: bool) -> str:
+    """The verdict and the answer, as HTML."""
+    verdict = (
+        f'<p class="marque-verdict"><b class="{recognition.verdict}">'
+        f"{recognition.verdict.capitalize()}</b>"
+        f"<span>{html.escape(_sentence(recognition.reason))}</span></p>"
+    )
     best = recognition.predictions[0]
-    parts = {
-        "Make": best.make,
-        "Model": best.model or "not known",
-        "Year": "not known" if best.year is None else str(best.year),
-    }
+    if recognition.verdict == REJECTED:
+        # What it would be if it were one of the classes is no answer, only a help to whoever looks.
+        nearest = html.escape(best.label)
+        return (
+            f'<div class="marque-rejected">{verdict}</div>'
+            f'<p class="marque-hint">Nearest known class: {nearest}</p>'
+        )
     cells = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in parts.items()
+        f"<div><dt><span>{name}</span><span>{share}</span></dt><dd{kind}>{value}</dd></div>"
+        for name, share, kind, value in _cells(recognition, calibrated)
     )
+    return f'{verdict}<dl class="marque-car">{cells}</dl>{_plausible(recognition)}'
+
+
+def _cells(recognition: Recognition, calibrated: bool) -> Iterator[tuple[str, str, str, str]]:
+    """Make, model and year: name, confidence, attributes and HTML of each.
+
+    What a calibrated checkpoint is not sure of enough is no answer, but a guess that is named as
+    such. An uncalibrated one does not know what it is sure of.
+    """
+    best = recognition.predictions[0]
+    sure = LEVELS.index(recognition.level) if recognition.level else -1
+    years = [score.year for score in recognition.years if score.confidence >= WORTH_NAMING]
+    span = f": {min(years)}–{max(years)}" if len(years) > 1 else ""
+    shares = {
+        MAKE: [score.confidence for score in recognition.makes if score.make == best.make],
+        MODEL: [
+            score.confidence
+            for score in recognition.models
+            if (score.make, score.model) == (best.make, best.model)
+        ],
+        YEAR: [score.confidence for score in recognition.years if score.year == best.year],
+    }
+    values = {MAKE: best.make, MODEL: best.model, YEAR: str(best.year or "")}
+    for rank, level in enumerate(LEVELS):
+        value = html.escape(values[level])
+        share = f"{shares[level][0]:.0%}" if shares[level] and value else ""
+        if not value:
+            yield level.capitalize(), "", ' class="unsure"', "not known"
+        elif calibrated and rank > sure:
+            guess = f"<small>perhaps {value}</small>"
+            between = span if level == YEAR else ""
+            yield level.capitalize(), share, ' class="unsure"', f"unsure{between}{guess}"
+        else:
+            yield level.capitalize(), share, "", value
+
+
+def _plausible(recognition: Recognition) -> str:
+    plausible = recognition.plausible
+    if not plausible or plausible.coverage is None or len(plausible.labels) < 2:
+        return ""
+    named = plausible.labels[:_NAMED]
+    more = len(plausible.labels) - len(named)
+    rest = f" and {more} more" if more else ""
     return (
-        f'<dl class="marque-car">{cells}</dl>'
-        f'<p class="marque-hint">Confidence {best.confidence:.0%}</p>'
+        f'<p class="marque-hint"><b>One of these {len(plausible.labels)}, right '
+        f"{100 * plausible.coverage:g} times in 100:</b> "
+        f"{html.escape(', '.join(named))}{rest}</p>"
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _about(recognizer: CarRecognizer) -> str:
+    calibration = recognizer.judge.calibration
+    rejected = ["photos that show no car from outside"] if recognizer.gated else []
+    if calibration and calibration.known is not None:
+        rejected.append("cars unlike all of them")
+    behaviour = (
+        f"It rejects {' and '.join(rejected)}, as far as it can tell them."
+        if rejected
+        else "It names the nearest of them even when the photo shows something else."
+    )
+    sureness = (
+        "Its confidences are calibrated." if calibration else "Its confidences are uncalibrated."
+    )
     return (
         f"Answered by checkpoint `{recognizer.source}` at revision `{recognizer.revision}`, which "
-        f"knows {len(recognizer.labels)} classes. It names the nearest of them even when the photo "
-        "shows something else. Photos are deleted from the server within two hours."
+        f"knows {len(recognizer.labels)} classes. {behaviour} {sureness} Photos are deleted from "
+        "the server within two hours."
     )

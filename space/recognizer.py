@@ -12,7 +12,7 @@ from space.answers import Recognition
 from space.calibration import read_calibration
 from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from space.explain import Explainer
-from space.gate import ClassifierGate, FeatureGate, look
+from space.gate import GATE, ClassifierGate, FeatureGate, look
 from space.labels import Car
 from space.levels import Levels
 from space.photos import PhotoError, PhotoSource, load_photo
@@ -33,6 +33,7 @@ class CarRecognizer:
         judge: how its logits become answers; `judge.calibration` is None when the checkpoint was
             never calibrated, and confidences are the raw softmax then.
         gate: the checkpoint's own gate, or None.
+        gated: whether photos that show no car from outside are rejected, by that or another gate.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class CarRecognizer:
         self.gate: FeatureGate | None = None
         if gate is None and calibration and calibration.gate is not None:
             self.gate = FeatureGate.read(checkpoint.folder, calibration.gate)
+            self._check_gate(self.gate, checkpoint.folder)
+        self.gated = bool(self.gate or self._classifier_gate)
 
     @classmethod
     def from_pretrained(
@@ -118,7 +121,7 @@ class CarRecognizer:
 
         Args:
             photo: a path, the bytes of a picture file, a PIL picture, or a list of these.
-            top_k: how many classes and makes to return at most, 1 or more.
+            top_k: how many classes, makes, models and years to return at most, 1 or more.
 
         Returns:
             A `Recognition`; for a list, a list of them in the same order, in which a photo that
@@ -201,6 +204,16 @@ class CarRecognizer:
         pixels = self._to_pixels(picture)[None]
         target = int(self.logits(pixels).argmax()) if label is None else self.labels.index(label)
         return self._explainer.overlay(picture, pixels, target)
+
+    def _check_gate(self, gate: FeatureGate, folder: Path) -> None:
+        """Fails here rather than at the first photo."""
+        black = torch.zeros(1, *self.data_config["input_size"], dtype=torch.uint8)
+        channels = self.look(black)[1].shape[1]
+        if gate.weight.shape[1] != channels:
+            raise CheckpointError(
+                f"{folder / GATE} is for {gate.weight.shape[1]} channels, but the network has "
+                f"{channels}; write it anew with `python -m trainer.evaluate`"
+            )
 
     def _prepare(self, photo: PhotoSource) -> tuple[torch.Tensor, ...]:
         """The photo's pixels for the recogniser, and for the classifier that stands before it."""

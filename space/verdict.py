@@ -28,7 +28,8 @@ _UNCALIBRATED = (
     "the checkpoint has no calibration.json: its confidences are uncalibrated, and nothing is "
     "tagged without a look"
 )
-_WORTH_NAMING = 0.01  # the least probability of a year that a doubt speaks of
+WORTH_NAMING = 0.01  # the least probability of a year or a model that a doubt speaks of
+_TINY = 1e-300  # in place of zero below a fraction
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,19 @@ class Judge:
             logits: shape (photos, classes).
 
         Returns:
-            float64; shapes (photos, makes), (photos, models) and (photos, classes). The best make
-            is never less sure than the best model of it, nor that than its best class.
+            float64; shapes (photos, makes), (photos, models) and (photos, classes). Classes keep
+            the order that the network gives them. The make of the best class is never less sure
+            than its model, nor that than the class.
         """
         calibration = self.calibration
         sums = self.levels.sums(self._tempered(logits))
         if calibration is None:
             return sums
         scores = {level: _mapped(sums[level], calibration.confidence[level]) for level in LEVELS}
-        for lower, higher in ((YEAR, MODEL), (MODEL, MAKE)):
-            for row, best in enumerate(scores[lower].argmax(dim=1).tolist()):
-                above = self._parent(lower, best)
-                scores[higher][row, above] = scores[higher][row, above].max(
-                    scores[lower][row, best]
-                )
+        best = scores[YEAR].argmax(dim=1)
+        for lower, level in ((YEAR, MODEL), (MODEL, MAKE)):
+            floor = scores[lower].gather(1, self.levels.index[lower][best, None])
+            scores[level] = _raised(scores[level], self.levels.index[level][best, None], floor)
         return scores
 
     def plausible(self, logits: torch.Tensor) -> torch.Tensor:
@@ -120,12 +120,6 @@ class Judge:
         temperature = self.calibration.temperature if self.calibration else 1.0
         return (logits.double() / temperature).softmax(dim=1)
 
-    def _parent(self, level: str, number: int) -> int:
-        """The model of a class, or the make of a model."""
-        if level == YEAR:
-            return int(self.levels.index[MODEL][number])
-        return self.levels.makes.index(self.levels.models[number][0])
-
     def unknown(self, logits: torch.Tensor) -> torch.Tensor:
         """Which photos are unlike every class: the best logit (Hendrycks et al. 2022,
         arXiv:1911.11132) is low; bool, shape (photos,)."""
@@ -141,48 +135,55 @@ class Judge:
         refusal: str | None,
         top_k: int,
     ) -> Recognition:
+        ranked = _best(scores[YEAR])
         predictions = tuple(
             Prediction(self.labels[i], car.make, car.model, car.year, confidence, float(raw[i]))
-            for i, confidence in _best(scores[YEAR], top_k)
+            for i, confidence in ranked[:top_k]
             for car in (self.cars[i],)
         )
-        makes = tuple(MakeScore(self.levels.makes[i], c) for i, c in _best(scores[MAKE], top_k))
-        models = tuple(
-            ModelScore(*self.levels.models[i], c) for i, c in _best(scores[MODEL], top_k)
-        )
+        makes = tuple(MakeScore(self.levels.makes[i], c) for i, c in _best(scores[MAKE]))
+        models = tuple(ModelScore(*self.levels.models[i], c) for i, c in _best(scores[MODEL]))
         best = predictions[0]
-        years = self._years(scores[YEAR], best, top_k)
-        order = scores[YEAR].argsort(descending=True, stable=True)
+        years = self._years(ranked, best)
         plausible = Plausible(
-            tuple(self.labels[i] for i in order.tolist() if inside[i]),
+            tuple(self.labels[i] for i, _ in ranked if inside[i]),
             self.coverage if self.calibration else None,
         )
         finest = YEAR if best.year is not None else MODEL if best.model else MAKE
-        level = self._level(scores, finest)
+        level = self._level(scores, ranked[0][0], finest)
         if refusal:
             verdict, reason, level = REJECTED, refusal, None
         elif self.calibration is None:
             verdict, reason = REVIEW, _UNCALIBRATED
         elif level == finest:
-            verdict, reason = AUTO_TAG, f"of answers this sure {self.precision:.0%} are right"
+            verdict, reason = AUTO_TAG, f"of answers this sure {_percent(self.precision)} are right"
         else:
             verdict, reason = REVIEW, self._doubt(level, best, models, years, plausible)
-        return Recognition(verdict, reason, level, predictions, makes, models, years, plausible)
+        return Recognition(
+            verdict,
+            reason,
+            level,
+            predictions,
+            makes[:top_k],
+            models[:top_k],
+            years[:top_k],
+            plausible,
+        )
 
-    def _years(self, scores: torch.Tensor, best: Prediction, top_k: int) -> tuple[YearScore, ...]:
+    def _years(self, ranked: list[tuple[int, float]], best: Prediction) -> tuple[YearScore, ...]:
         """The years of a model; a year that several classes share has the sum of them."""
         sums: dict[int, float] = {}
-        for car, confidence in zip(self.cars, scores.tolist(), strict=True):
+        for i, confidence in ranked:
+            car = self.cars[i]
             if car.year is not None and (car.make, car.model) == (best.make, best.model):
                 sums[car.year] = min(1.0, sums.get(car.year, 0.0) + confidence)
-        ranked = sorted(sums.items(), key=lambda item: -item[1])
-        return tuple(YearScore(year, confidence) for year, confidence in ranked[:top_k])
+        years = sorted(sums.items(), key=lambda item: -item[1])
+        return tuple(YearScore(year, confidence) for year, confidence in years)
 
-    def _level(self, scores: dict[str, torch.Tensor], finest: str) -> str | None:
-        """How much of the best class, which says up to `finest`, is sure enough."""
+    def _level(self, scores: dict[str, torch.Tensor], best: int, finest: str) -> str | None:
+        """How much of the class `best`, which says up to `finest`, is sure enough."""
         if self.calibration is None:
             return None
-        best = int(scores[YEAR].argmax())
         thresholds = self.calibration.thresholds[f"{self.precision:g}"]
         for level in reversed(LEVELS):
             threshold = thresholds[level]
@@ -198,18 +199,23 @@ class Judge:
         years: tuple[YearScore, ...],
         plausible: Plausible,
     ) -> str:
-        """What is sure and what is not."""
+        """What is sure and what is not; `models` and `years` are all there are, best first."""
         if level == MODEL:
-            span = sorted(score.year for score in years if score.confidence >= _WORTH_NAMING)
+            span = sorted(score.year for score in years if score.confidence >= WORTH_NAMING)
             between = f": {span[0]}–{span[-1]}" if len(span) > 1 else ""
-            return f"sure of {best.make} {best.model}, year unsure{between}"
+            return f"sure of {best.make} {best.model}".rstrip() + f", year unsure{between}"
         if level == MAKE:
-            some = [score.model for score in models[:3] if score.make == best.make]
-            return f"sure of {best.make}, model unsure: {quoted(some)}"
+            some = [
+                score.model
+                for score in models
+                if score.make == best.make and score.model and score.confidence >= WORTH_NAMING
+            ]
+            among = f": {quoted(some[:3])}" if len(some) > 1 else ""
+            return f"sure of {best.make}, model unsure{among}"
         if len(plausible.labels) > 1:
             times = f"{100 * self.coverage:g} times in 100"
             return f"the car is one of {len(plausible.labels)} classes, {times}"
-        return f"of answers this sure fewer than {self.precision:.0%} are right"
+        return f"of answers this sure fewer than {_percent(self.precision)} are right"
 
 
 def _entry(table, share: float, name: str) -> None:
@@ -218,19 +224,39 @@ def _entry(table, share: float, name: str) -> None:
         raise ValueError(f"{name} is {share:g}; the checkpoint was calibrated for {offered}")
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
 def _mapped(probabilities: torch.Tensor, confidence: ConfidenceMap) -> torch.Tensor:
     """Calibrates the best of each row, and scales the others so that the row still sums to one.
 
-    None of the others ends above the best.
+    Where that would lift the second best above the best, they are scaled to stay below it, and the
+    row sums to less.
     """
-    top, index = probabilities.max(dim=1, keepdim=True)
-    best = confidence(top)
+    index = probabilities.argmax(dim=1, keepdim=True)
+    best = confidence(probabilities.gather(1, index))
     others = probabilities.scatter(1, index, 0)
-    rest = others.sum(dim=1, keepdim=True).clamp(min=1e-300)
-    return (others * ((1 - best) / rest)).minimum(best).scatter(1, index, best)
+    fill = (1 - best) / others.sum(dim=1, keepdim=True).clamp(min=_TINY)
+    below = best * (1 - 1e-9) / others.amax(dim=1, keepdim=True).clamp(min=_TINY)
+    return (others * fill.minimum(below)).scatter(1, index, best)
 
 
-def _best(scores: torch.Tensor, top_k: int) -> list[tuple[int, float]]:
-    values, indices = scores.topk(min(top_k, len(scores)))
+def _raised(scores: torch.Tensor, index: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Lifts one entry of each row to `floor`; the others make room, so that none exceeds one.
+
+    Args:
+        scores: shape (photos, n).
+        index, floor: which entry, and the least it may be; shape (photos, 1).
+    """
+    lifted = scores.gather(1, index).maximum(floor)
+    others = scores.scatter(1, index, 0)
+    room = (1 - lifted) / others.sum(dim=1, keepdim=True).clamp(min=_TINY)
+    return (others * room.clamp(max=1)).scatter(1, index, lifted)
+
+
+def _best(scores: torch.Tensor) -> list[tuple[int, float]]:
+    """The numbers of all entries with their scores, best first."""
+    values, indices = scores.sort(descending=True, stable=True)
     # A sum of probabilities may end a hair above 1.
     return [(i, min(v, 1.0)) for i, v in zip(indices.tolist(), values.tolist(), strict=True)]

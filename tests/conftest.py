@@ -7,6 +7,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,12 @@ import timm
 import torch
 from PIL import Image, ImageDraw
 
-from space.checkpoints import BUNDLED, save_checkpoint
+from space.answers import MAKE, MODEL, YEAR
+from space.calibration import CALIBRATION, Calibration, ConfidenceMap
+from space.checkpoints import BUNDLED, WEIGHTS, file_hash, save_checkpoint, write_json
+from space.gate import CAR, KINDS, OTHER, PART, FeatureGate, look
 from space.recognizer import CarRecognizer
+from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
 from trainer.cache import PhotoCache, geometry
 
@@ -77,6 +83,87 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_recognizer(tiny_checkpoint) -> CarRecognizer:
     return CarRecognizer.from_pretrained(tiny_checkpoint)
+
+
+# Chosen, not measured: the untrained network's logits hardly differ, hence the temperature. With
+# the default precision nearly every answer is auto-tagged, with 0.9 none can be.
+CHOSEN = Calibration(
+    temperature=0.01,
+    confidence={
+        MAKE: ConfidenceMap(0.9, 1.1, 0.3),
+        MODEL: ConfidenceMap(0.8, 1.2, 0.2),
+        YEAR: ConfidenceMap(0.7, 1.3, 0.1),
+    },
+    thresholds={
+        "0.9": dict.fromkeys((MAKE, MODEL, YEAR)),
+        "0.98": dict.fromkeys((MAKE, MODEL, YEAR), 0.05),
+    },
+    plausible={"0.9": 0.3, "0.95": 0.15},
+    known=-1.0,
+    gate=0.5,
+)
+# What the gate of the tests takes for each kind; a toy car may be any.
+SIGHTS = {
+    CAR: draw_car(0),
+    PART: Image.new("RGB", (160, 120), "black"),
+    OTHER: Image.new("RGB", (160, 120), "white"),
+}
+
+
+def calibrate(folder: Path, **changes) -> Path:
+    """Writes the chosen calibration, with changes, and a gate that knows the SIGHTS by heart."""
+    recognizer = CarRecognizer.from_pretrained(folder)
+    pixels = torch.stack([recognizer.pixels(SIGHTS[kind]) for kind in KINDS])
+    _, features = recognizer.look(pixels)
+    FeatureGate(20 * features, -10 * features.square().sum(dim=1), 0.5).save(folder)
+    calibration = replace(CHOSEN, **changes)
+    hashed = {"weights_sha256": file_hash(folder / WEIGHTS)}
+    write_json(folder / CALIBRATION, hashed | calibration.as_json())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibrated_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with a calibration and a gate."""
+    folder = tmp_path_factory.mktemp("calibrated") / "checkpoint"
+    return calibrate(shutil.copytree(tiny_checkpoint, folder))
+
+
+@pytest.fixture(scope="session")
+def calibrated_recognizer(calibrated_checkpoint) -> CarRecognizer:
+    return CarRecognizer.from_pretrained(calibrated_checkpoint)
+
+
+@pytest.fixture
+def calibrated_folder(calibrated_checkpoint, tmp_path) -> Path:
+    """A calibrated checkpoint that a test may spoil."""
+    return shutil.copytree(calibrated_checkpoint, tmp_path / "calibrated")
+
+
+@pytest.fixture(scope="session")
+def exterior_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint that takes what is black for an interior and all else for an exterior."""
+    labels = ("interior", "exterior")
+    torch.manual_seed(0)
+    model = timm.create_model("test_efficientnet", num_classes=len(labels)).eval()
+    to_input = to_pixels(TINY_DATA_CONFIG)
+    pixels = torch.stack([to_input(SIGHTS[PART]), to_input(SIGHTS[CAR])])
+    with torch.no_grad():
+        _, features = look(model, normalize(pixels, TINY_DATA_CONFIG))
+        means = features[:, -model.num_features :]
+        model.classifier.weight.copy_(20 * means)
+        model.classifier.bias.copy_(-10 * means.square().sum(dim=1))
+    folder = tmp_path_factory.mktemp("exterior") / "checkpoint"
+    save_checkpoint(
+        folder,
+        model,
+        architecture="test_efficientnet",
+        model_args={},
+        labels=labels,
+        data_config=TINY_DATA_CONFIG,
+        training={"note": "for tests"},
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_LABELS, draw_car
+from conftest import SIGHTS, TINY_LABELS, draw_car
 
 from space.cli import INTERRUPTED, OK, SOME_UNREADABLE, WRONG_USAGE, find_photos, main
+from space.gate import KINDS
 from space.recognizer import CarRecognizer
 
 # A comma, a quote, a line break, rich's markup and emoji codes, another script, no UTF-8 at all.
@@ -38,6 +39,27 @@ def marque(tiny_checkpoint, capsys):
 
 
 @pytest.fixture
+def calibrated_marque(calibrated_checkpoint, capsys):
+    """The same with the calibrated checkpoint."""
+
+    def run(*arguments):
+        status = main(["--model", str(calibrated_checkpoint), *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def sights(tmp_path) -> Path:
+    """A photo of each kind: 0.png is a car, 1.png a part of one, 2.png something else."""
+    folder = tmp_path / "sights"
+    folder.mkdir()
+    for number, kind in enumerate(KINDS):
+        SIGHTS[kind].save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
 def photos(tmp_path) -> Path:
     """Three photos and one that cannot be read, in folders."""
     folder = tmp_path / "photos"
@@ -62,8 +84,10 @@ def read_jsonl(path: Path) -> list[dict]:
 
 def test_one_photo_gets_all_its_answers(marque, photos, tiny_recognizer):
     status, output, errors = marque(photos / "a.png", "--top-k", 3)
-    first, *lines = output.splitlines()
+    first, *lines, verdict = output.splitlines()
     assert (status, first, errors) == (OK, str(photos / "a.png"), "")
+    assert verdict.startswith("  review  : ")
+    assert "uncalibrated" in verdict
     expected = tiny_recognizer.predict(photos / "a.png", 3).predictions
     for line, car in zip(lines, expected, strict=True):
         assert (
@@ -79,10 +103,22 @@ def test_many_photos_get_a_line_each_with_the_best_answer(marque, photos, tiny_r
         (lines[0], lines[1], lines[3]), ("a.png", "below/b.jpg", "c.webp"), strict=True
     ):
         best = tiny_recognizer.predict(photos / name, 1).predictions[0]
+        assert line.startswith("review ")
         assert f"{best.confidence:.1%}" in line
         assert best.make in line
         assert line.endswith(str(photos / name))
     assert lines[2] == f"{photos / 'broken.jpg'} is not a picture in any format known here"
+
+
+def test_verdict_stands_before_the_answer_to_each_of_many_photos(calibrated_marque, sights):
+    status, output, _ = calibrated_marque(sights)
+    assert status == OK  # a photo that is rejected was read
+    assert [line.split()[0] for line in output.splitlines()] == ["auto-tag", "rejected", "rejected"]
+
+
+def test_verdict_of_one_photo_comes_with_its_reason(calibrated_marque, sights):
+    _, output, _ = calibrated_marque(sights / "2.png")
+    assert output.splitlines()[-1] == "  rejected: this does not look like a car"
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -112,7 +148,8 @@ def test_help_of_the_command_says_how_to_use_it():
         encoding="utf-8",
     )
     assert answer.stdout.startswith("usage: python -m space ")
-    for part in ("--model", "--top-k", "--csv", "--jsonl", "examples:", "exit status:"):
+    options = ("--model", "--top-k", "--precision", "--coverage", "--gate", "--csv", "--jsonl")
+    for part in (*options, "examples:", "exit status:"):
         assert part in answer.stdout
     assert max(map(len, answer.stdout.splitlines())) <= 80
     assert answer.stderr == ""
@@ -127,7 +164,8 @@ def test_csv_holds_a_row_a_photo(marque, photos, tmp_path, tiny_recognizer):
     rows = read_csv(tmp_path / "cars.csv")
     names = ["a.png", "below/b.jpg", "broken.jpg", "c.webp"]
     assert [row["path"] for row in rows] == [str(photos / name) for name in names]
-    first, second = tiny_recognizer.predict(photos / "a.png", 2).predictions
+    answer = tiny_recognizer.predict(photos / "a.png", 2)
+    first, second = answer.predictions
     assert rows[0] == {
         "path": str(photos / "a.png"),
         "label": first.label,
@@ -135,6 +173,8 @@ def test_csv_holds_a_row_a_photo(marque, photos, tmp_path, tiny_recognizer):
         "model": first.model,
         "year": str(first.year or ""),
         "confidence": f"{first.confidence:.4f}",
+        "verdict": "review",
+        "reason": answer.reason,
         "label_2": second.label,
         "confidence_2": f"{second.confidence:.4f}",
         "error": "",
@@ -153,7 +193,7 @@ def test_csv_has_the_same_columns_when_there_are_fewer_classes(marque, photos, t
     marque(photos, "--csv", tmp_path / "cars.csv", "--top-k", 6)
     with (tmp_path / "cars.csv").open(newline="", encoding="utf-8") as file:
         widths = {len(row) for row in csv.reader(file)}
-    assert widths == {6 + 2 * 5 + 1}
+    assert widths == {8 + 2 * 5 + 1}
 
 
 def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer):
@@ -164,14 +204,33 @@ def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer
     assert rows[0]["error"] is None
     assert [car["label"] for car in rows[0]["predictions"]] == [c.label for c in answer.predictions]
     assert [make["make"] for make in rows[0]["makes"]] == [make.make for make in answer.makes]
-    assert set(rows[0]["predictions"][0]) == {"label", "make", "model", "year", "confidence"}
+    assert list(rows[0]) == [
+        "path", "verdict", "reason", "level", "predictions", "makes", "models", "years",
+        "plausible", "error", "model",
+    ]  # fmt: skip
+    assert list(rows[0]["predictions"][0]) == [
+        "label", "make", "model", "year", "confidence", "score",
+    ]  # fmt: skip
+
+
+def test_both_files_hold_the_verdict(calibrated_marque, sights, tmp_path, calibrated_recognizer):
+    calibrated_marque(sights, "--csv", tmp_path / "o.csv", "--jsonl", tmp_path / "o.jsonl")
+    for row in (read_csv(tmp_path / "o.csv"), read_jsonl(tmp_path / "o.jsonl")):
+        assert [cells["verdict"] for cells in row] == ["auto-tag", "rejected", "rejected"]
+        assert row[2]["reason"] == "this does not look like a car"
+    found = read_jsonl(tmp_path / "o.jsonl")[0]
+    answer = calibrated_recognizer.predict(sights / "0.png")
+    assert found["level"] == "year"
+    assert found["plausible"] == {"labels": list(answer.plausible.labels), "coverage": 0.95}
 
 
 def test_jsonl_object_of_an_unreadable_photo_says_why(marque, photos, tmp_path):
     marque(photos / "broken.jpg", "--jsonl", tmp_path / "cars.jsonl")
     (row,) = read_jsonl(tmp_path / "cars.jsonl")
     assert "is not a picture" in row["error"]
-    assert row["predictions"] == row["makes"] == []
+    assert row["predictions"] == row["makes"] == row["models"] == row["years"] == []
+    assert row["verdict"] == row["reason"] == ""
+    assert row["level"] is row["plausible"] is None
 
 
 def test_jsonl_names_the_model_that_answered(marque, photos, tmp_path, tiny_recognizer):
@@ -294,6 +353,41 @@ def test_top_k_that_is_no_count_is_wrong_usage(marque, photos, capsys, top_k):
         marque(photos, f"--top-k={top_k}")
     assert ending.value.code == WRONG_USAGE
     assert f"--top-k: {top_k} is not a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--precision", "--coverage"])
+@pytest.mark.parametrize("share", ["0", "1", "-0.5", "98", "98%", "nan", "most", ""])
+def test_what_is_no_share_is_wrong_usage(marque, photos, capsys, option, share):
+    with pytest.raises(SystemExit) as ending:
+        marque(photos, f"{option}={share}")
+    assert ending.value.code == WRONG_USAGE
+    assert f"{option}: {share} is not a share between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--precision", "--coverage"])
+def test_share_that_was_not_calibrated_is_wrong_usage(calibrated_marque, photos, option):
+    status, output, errors = calibrated_marque(photos, option, "0.5")
+    assert (status, output, errors.count("\n")) == (WRONG_USAGE, "", 1)
+    assert f"{option[2:]} is 0.5; the checkpoint was calibrated for 0.9, 0.9" in errors
+
+
+def test_precision_and_coverage_reach_the_answer(calibrated_marque, sights, tmp_path):
+    options = ("--precision", "0.90", "--coverage", "0.9", "--jsonl", tmp_path / "cars.jsonl")
+    calibrated_marque(sights / "0.png", *options)
+    (row,) = read_jsonl(tmp_path / "cars.jsonl")
+    assert row["verdict"] == "review"
+    assert row["plausible"]["coverage"] == 0.9
+
+
+def test_gate_decides_what_is_rejected(marque, sights, exterior_checkpoint):
+    _, output, _ = marque(sights, "--gate", exterior_checkpoint)
+    assert [line.split()[0] for line in output.splitlines()] == ["review", "rejected", "review"]
+
+
+def test_checkpoint_that_cannot_be_a_gate_is_wrong_usage(marque, photos, tiny_checkpoint):
+    status, output, errors = marque(photos, "--gate", tiny_checkpoint)
+    assert (status, output, errors.count("\n")) == (WRONG_USAGE, "", 1)
+    assert "cannot be a gate" in errors
 
 
 def test_no_photo_is_wrong_usage(marque, capsys):

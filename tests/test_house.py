@@ -105,9 +105,12 @@ def test_space_exports_what_its_users_need():
         "CarRecognizer",
         "CheckpointError",
         "MakeScore",
+        "ModelScore",
         "PhotoError",
+        "Plausible",
         "Prediction",
         "Recognition",
+        "YearScore",
         "load_photo",
         "parse_label",
     ]

@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import asdict
 from pathlib import Path
 
+import gradio as gr
 import pytest
-from conftest import TINY_LABELS, draw_car
+from conftest import SIGHTS, TINY_LABELS, calibrate, draw_car
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from space.page import build_page, launch
+from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
+from space.gate import CAR, OTHER, PART
+from space.page import build_page, headline, launch
+from space.recognizer import CarRecognizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,9 +51,15 @@ def car(tmp_path) -> str:
 def test_predict_answers_in_the_documented_form(client, car, tiny_recognizer):
     answer = client.predict(image=handle_file(car), api_name="/predict")
     expected = tiny_recognizer.predict(car)
-    assert list(answer) == ["predictions", "makes", "model", "elapsed_ms"]
+    assert list(answer) == [
+        "verdict", "reason", "level", "predictions", "makes", "models", "years", "plausible",
+        "model", "elapsed_ms",
+    ]  # fmt: skip
+    assert (answer["verdict"], answer["level"]) == ("review", None)
+    assert "uncalibrated" in answer["reason"]
+    assert answer["plausible"] == {"labels": [expected.predictions[0].label], "coverage": None}
     assert [list(row) for row in answer["predictions"]] == [
-        ["label", "make", "model", "year", "confidence"]
+        ["label", "make", "model", "year", "confidence", "score"]
     ] * len(TINY_LABELS)
     assert [row["label"] for row in answer["predictions"]] == [
         prediction.label for prediction in expected.predictions
@@ -56,6 +68,8 @@ def test_predict_answers_in_the_documented_form(client, car, tiny_recognizer):
         expected.predictions[0].confidence, abs=1e-6
     )
     assert {row["make"] for row in answer["makes"]} == {"Audi", "BMW", "Land Rover"}
+    assert [list(row) for row in answer["models"]] == [["make", "model", "confidence"]] * 4
+    assert answer["years"] == [asdict(score) for score in expected.years]
     assert answer["model"] == {
         "source": tiny_recognizer.source,
         "revision": tiny_recognizer.revision,
@@ -75,7 +89,7 @@ def test_a_year_is_a_number_or_null(client, car):
 
 def test_top_k_limits_the_answers(client, car):
     answer = client.predict(image=handle_file(car), top_k=2, api_name="/predict")
-    assert len(answer["predictions"]) == len(answer["makes"]) == 2
+    assert len(answer["predictions"]) == len(answer["makes"]) == len(answer["models"]) == 2
 
 
 @pytest.mark.parametrize("top_k", [0, -1])
@@ -141,16 +155,158 @@ def test_a_private_file_of_the_server_cannot_be_read(url):
     assert "not a picture" not in result, "the file was opened"
 
 
+@pytest.mark.parametrize(
+    ("kind", "verdict", "level"), [(CAR, "auto-tag", "year"), (OTHER, "rejected", None)]
+)
+def test_a_calibrated_checkpoint_gives_its_verdict(
+    calibrated_recognizer, tmp_path, kind, verdict, level
+):
+    SIGHTS[kind].save(tmp_path / "photo.png")
+    expected = calibrated_recognizer.predict(tmp_path / "photo.png")
+    page = build_page(calibrated_recognizer)
+    (predict,) = [fn.fn for fn in page.fns.values() if fn.api_name == "predict"]
+    answer = json.loads(json.dumps(predict(str(tmp_path / "photo.png"))))
+    assert (answer["verdict"], answer["level"]) == (verdict, level)
+    assert answer["reason"] == expected.reason
+    assert answer["plausible"] == {"labels": list(expected.plausible.labels), "coverage": 0.95}
+
+
+# What the page says, as HTML
+
+
+def recognition(verdict: str, level: str | None, **changes) -> Recognition:
+    """An answer to a photo of one of three Audis."""
+    audi = Prediction("Audi A4 Sedan 2012", "Audi", "A4 Sedan", 2012, 0.55, 0.5)
+    given = {
+        "reason": "so it is",
+        "predictions": (audi,),
+        "makes": (MakeScore("Audi", 0.99),),
+        "models": (ModelScore("Audi", "A4 Sedan", 0.94),),
+        "years": (YearScore(2012, 0.55), YearScore(2008, 0.35), YearScore(2003, 0.001)),
+        "plausible": Plausible(("Audi A4 Sedan 2012", "Audi A4 Sedan 2008", "<Audi>"), 0.95),
+    }
+    return Recognition(verdict, level=level, **given | changes)
+
+
+def cells(markup: str) -> dict[str, tuple[str, str]]:
+    """Name to confidence and text of each part of the answer."""
+    parts = re.findall(r"<div><dt>(.*?)</dt><dd[^>]*>(.*?)</dd></div>", markup)
+    found = {}
+    for name, value in parts:
+        title, share = re.fullmatch(r"<span>(.*?)</span><span>(.*?)</span>", name).groups()
+        found[title] = (share, re.sub(r"<small>(.*?)</small>", r" (\1)", value))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("level", "make", "model", "year"),
+    [
+        ("year", "Audi", "A4 Sedan", "2012"),
+        ("model", "Audi", "A4 Sedan", "unsure: 2008–2012 (perhaps 2012)"),
+        ("make", "Audi", "unsure (perhaps A4 Sedan)", "unsure: 2008–2012 (perhaps 2012)"),
+        (
+            None,
+            "unsure (perhaps Audi)",
+            "unsure (perhaps A4 Sedan)",
+            "unsure: 2008–2012 (perhaps 2012)",
+        ),
+    ],
+)
+def test_what_is_unsure_says_so(level, make, model, year):
+    assert cells(headline(recognition("review", level), calibrated=True)) == {
+        "Make": ("99%", make),
+        "Model": ("94%", model),
+        "Year": ("55%", year),
+    }
+
+
+def test_an_uncalibrated_answer_is_shown_as_it_is():
+    found = cells(headline(recognition("review", None), calibrated=False))
+    assert [value for _, value in found.values()] == ["Audi", "A4 Sedan", "2012"]
+
+
+@pytest.mark.parametrize("verdict", ["auto-tag", "review", "rejected"])
+def test_the_verdict_is_a_badge_with_its_reason(verdict):
+    markup = headline(recognition(verdict, None, reason="a <b> & more"), calibrated=True)
+    assert f'<b class="{verdict}">{verdict.capitalize()}</b>' in markup
+    assert "<span>A &lt;b&gt; &amp; more.</span>" in markup
+
+
+def test_a_rejected_photo_has_a_nearest_class_and_no_answer():
+    markup = headline(recognition("rejected", None), calibrated=True)
+    assert cells(markup) == {}
+    assert markup.index("Rejected") < markup.index("Nearest known class: Audi A4 Sedan 2012")
+    assert "times in 100" not in markup
+
+
+@pytest.mark.parametrize("level", ["model", "make", None])
+def test_what_a_label_does_not_say_is_not_known(level):
+    clio = Prediction("clio", "Renault", "Clio", None, 0.9, 0.9)
+    answer = recognition(
+        "review", level, predictions=(clio,), models=(ModelScore("Renault", "Clio", 0.9),), years=()
+    )
+    found = cells(headline(answer, calibrated=True))
+    assert found["Year"] == ("", "not known")
+    assert found["Make"][0] == ""  # its make is not among those given
+
+
+def test_the_plausible_classes_are_named():
+    markup = headline(recognition("review", None), calibrated=True)
+    assert "One of these 3, right 95 times in 100:" in markup
+    assert "Audi A4 Sedan 2012, Audi A4 Sedan 2008, &lt;Audi&gt;" in markup
+
+
+def test_many_plausible_classes_are_counted():
+    labels = tuple(f"class {i}" for i in range(9))
+    answer = recognition("review", None, plausible=Plausible(labels, 0.99))
+    markup = headline(answer, calibrated=True)
+    assert "One of these 9, right 99 times in 100:" in markup
+    assert "class 4 and 4 more" in markup
+
+
+@pytest.mark.parametrize("plausible", [Plausible(("one",), 0.95), Plausible(("one",), None)])
+def test_a_single_plausible_class_is_the_answer_itself(plausible):
+    answer = recognition("review", None, plausible=plausible)
+    assert "times in 100" not in headline(answer, calibrated=True)
+
+
+def test_the_page_says_what_its_checkpoint_can_tell(
+    tiny_checkpoint, calibrated_folder, exterior_checkpoint
+):
+    def about(folder, **options):
+        page = build_page(CarRecognizer.from_pretrained(folder, **options))
+        return [b.value for b in page.blocks.values() if isinstance(b, gr.Markdown)][-1]
+
+    nearest = "names the nearest of them even when the photo shows something else"
+    exterior = "rejects photos that show no car from outside, as far"
+    plain = about(tiny_checkpoint)
+    assert nearest in plain
+    assert "uncalibrated" in plain
+    plugged = about(tiny_checkpoint, gate=exterior_checkpoint)
+    assert exterior in plugged
+    assert "uncalibrated" in plugged
+    both = about(calibrated_folder)
+    assert "no car from outside and cars unlike all of them" in both
+    assert "confidences are calibrated" in both
+    assert exterior in about(calibrate(calibrated_folder, known=None))
+    assert nearest in about(calibrate(calibrated_folder, known=None, gate=None))
+
+
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
-def test_the_app_serves_the_checkpoint_that_marque_model_names(tiny_checkpoint, car):
+def test_the_app_serves_the_checkpoint_and_the_gate_that_the_environment_names(
+    tiny_checkpoint, exterior_checkpoint, tmp_path
+):
+    photo = tmp_path / "dark.png"
+    SIGHTS[PART].save(photo)
     port = _free_port()
     environment = os.environ | {
         "MARQUE_MODEL": str(tiny_checkpoint),
+        "MARQUE_GATE": str(exterior_checkpoint),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
     }
@@ -167,19 +323,21 @@ def test_the_app_serves_the_checkpoint_that_marque_model_names(tiny_checkpoint, 
                 assert process.poll() is None, "the app stopped"
                 assert time.monotonic() < deadline, "the app never answered"
                 time.sleep(0.5)
-        answer = client.predict(image=handle_file(car), api_name="/predict")
+        answer = client.predict(image=handle_file(photo), api_name="/predict")
         client.close()
     finally:
         process.terminate()
         process.wait()
     assert answer["model"]["source"] == str(tiny_checkpoint)
+    assert answer["reason"] == "this looks like interior, not a car from outside"
 
 
-def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path):
+@pytest.mark.parametrize("variable", ["MARQUE_MODEL", "MARQUE_GATE"])
+def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path, variable):
     result = subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=os.environ | {"MARQUE_MODEL": str(tmp_path / "nowhere" / "at all")},
+        env=os.environ | {variable: str(tmp_path / "nowhere" / "at all")},
         capture_output=True,
         text=True,
         timeout=120,

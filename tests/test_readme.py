@@ -62,7 +62,11 @@ def run(command: list[str], folder: Path) -> str:
 
 def test_the_recognizer_example(folder, bundled):
     output = run([sys.executable, "-c", example("python", "CarRecognizer")], folder)
-    assert bundled.predict(folder / "car.jpg").predictions[0].make in output.splitlines()[0]
+    answer = bundled.predict(folder / "car.jpg")
+    first, *lines = output.splitlines()
+    assert first == f"{answer.verdict}: {answer.reason}"
+    assert len(lines) == 5
+    assert answer.predictions[0].make in lines[0]
     assert (folder / "why.png").exists()
 
 

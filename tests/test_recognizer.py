@@ -9,25 +9,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_LABELS, draw_car
+from conftest import SIGHTS, TINY_LABELS, calibrate, draw_car
 from PIL import ExifTags, Image
 
+from space.answers import Plausible, Recognition
+from space.checkpoints import CheckpointError
 from space.explain import MAX_SIDE
+from space.gate import KINDS
 from space.labels import parse_label
 from space.photos import PhotoError
-from space.recognizer import BATCH_SIZE, CarRecognizer, Recognition
+from space.recognizer import BATCH_SIZE, CarRecognizer
 
 ALL = len(TINY_LABELS)
-SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_cars.csv"
+SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_and_algerian.csv"
 
 
 def scores(recognition: Recognition) -> dict[str, float]:
+    return {car.label: car.score for car in recognition.predictions}
+
+
+def confidences(recognition: Recognition) -> dict[str, float]:
     return {car.label: car.confidence for car in recognition.predictions}
 
 
 def assert_same(recognition: Recognition, expected: Recognition, tolerance: float = 1e-5):
-    assert recognition.error == expected.error
+    for name in ("error", "verdict", "reason", "level", "plausible"):
+        assert getattr(recognition, name) == getattr(expected, name)
     assert scores(recognition) == pytest.approx(scores(expected), abs=tolerance)
+    assert confidences(recognition) == pytest.approx(confidences(expected), abs=100 * tolerance)
+
+
+@pytest.fixture(params=["tiny_recognizer", "calibrated_recognizer"])
+def recognizer(request) -> CarRecognizer:
+    """What holds for every recogniser holds for an uncalibrated one and for a calibrated one."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -40,25 +55,46 @@ def broken(tmp_path) -> Path:
 # One photo
 
 
-def test_predictions_come_best_first(tiny_recognizer):
-    confidences = list(scores(tiny_recognizer.predict(draw_car(1), ALL)).values())
-    assert confidences == sorted(confidences, reverse=True)
-    assert confidences[0] > confidences[-1]
+@pytest.mark.parametrize("values", [scores, confidences])
+def test_predictions_come_best_first(recognizer, values):
+    found = list(values(recognizer.predict(draw_car(1), ALL)).values())
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[-1]
 
 
-def test_confidences_of_all_classes_sum_to_one(tiny_recognizer):
-    answer = tiny_recognizer.predict(draw_car(1), ALL)
-    assert set(scores(answer)) == set(TINY_LABELS)
-    assert sum(scores(answer).values()) == pytest.approx(1, abs=1e-6)
+@pytest.mark.parametrize("values", [scores, confidences])
+def test_scores_and_confidences_of_all_classes_sum_to_one(recognizer, values):
+    found = values(recognizer.predict(draw_car(1), ALL))
+    assert set(found) == set(TINY_LABELS)
+    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
 
 
-def test_confidences_are_the_softmax_of_the_network(tiny_recognizer):
+def test_scores_are_the_softmax_of_the_network(tiny_recognizer):
     picture = Image.new("RGB", (64, 64), (255, 0, 0))
     inputs = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
     with torch.inference_mode():
         expected = tiny_recognizer.model(inputs).softmax(dim=1)[0].tolist()
     answer = scores(tiny_recognizer.predict(picture, ALL))
     assert [answer[label] for label in TINY_LABELS] == pytest.approx(expected, abs=1e-5)
+
+
+def test_uncalibrated_confidence_is_the_score_and_is_never_tagged(tiny_recognizer):
+    answer = tiny_recognizer.predict(draw_car(1), ALL)
+    assert confidences(answer) == pytest.approx(scores(answer))
+    assert (answer.verdict, answer.level) == ("review", None)
+    assert "uncalibrated" in answer.reason
+    assert answer.plausible == Plausible((answer.predictions[0].label,), None)
+
+
+def test_calibration_changes_confidences_but_no_score_and_no_order(
+    tiny_recognizer, calibrated_recognizer
+):
+    for seed in range(5):
+        before = tiny_recognizer.predict(draw_car(seed), ALL)
+        after = calibrated_recognizer.predict(draw_car(seed), ALL)
+        assert list(scores(after)) == list(scores(before))
+        assert scores(after) == pytest.approx(scores(before), abs=1e-6)
+        assert confidences(after) != pytest.approx(confidences(before), abs=1e-2)
 
 
 def test_prediction_says_what_its_label_says(tiny_recognizer):
@@ -74,28 +110,25 @@ def test_make_is_the_sum_of_its_classes(tiny_recognizer):
     assert {make.make: make.confidence for make in answer.makes} == pytest.approx(sums, abs=1e-6)
 
 
-def test_makes_come_best_first(tiny_recognizer):
-    confidences = [make.confidence for make in tiny_recognizer.predict(draw_car(1)).makes]
-    assert confidences == sorted(confidences, reverse=True)
-
-
-def test_confidence_never_exceeds_one(tiny_recognizer, monkeypatch):
-    rounded_up = torch.tensor([[0.75, 0, 0.2500001, 0]])
-    monkeypatch.setattr(tiny_recognizer, "probabilities", lambda _: rounded_up)
-    assert rounded_up.sum() > 1
-    assert tiny_recognizer.predict(draw_car(1)).makes[0].confidence == 1
+@pytest.mark.parametrize("rank", ["makes", "models"])
+def test_makes_and_models_come_best_first(recognizer, rank):
+    found = [score.confidence for score in getattr(recognizer.predict(draw_car(1)), rank)]
+    assert found == sorted(found, reverse=True)
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4, 100])
-def test_top_k_limits_classes_and_makes(tiny_recognizer, top_k):
-    answer = tiny_recognizer.predict(draw_car(1), top_k)
-    assert len(answer.predictions) == min(top_k, 4)
+def test_top_k_limits_classes_makes_and_models(recognizer, top_k):
+    answer = recognizer.predict(draw_car(1), top_k)
+    assert len(answer.predictions) == len(answer.models) == min(top_k, 4)
     assert len(answer.makes) == min(top_k, 3)
 
 
-def test_top_k_keeps_the_best(tiny_recognizer):
-    every = tiny_recognizer.predict(draw_car(1), ALL)
-    assert tiny_recognizer.predict(draw_car(1), 2).predictions == every.predictions[:2]
+def test_top_k_keeps_the_best_and_changes_nothing_else(recognizer):
+    every = recognizer.predict(draw_car(1), ALL)
+    few = recognizer.predict(draw_car(1), 2)
+    assert few.predictions == every.predictions[:2]
+    assert few.models == every.models[:2]
+    assert_same(few, dataclasses.replace(every, predictions=every.predictions[:2]))
 
 
 @pytest.mark.parametrize("top_k", [0, -1])
@@ -138,14 +171,12 @@ def test_single_photo_that_cannot_be_read_raises(tiny_recognizer, broken):
 # Many photos
 
 
-def test_list_is_answered_in_order_with_the_reason_where_there_is_no_answer(
-    tiny_recognizer, broken
-):
+def test_list_is_answered_in_order_with_the_reason_where_there_is_no_answer(recognizer, broken):
     photos = [draw_car(1), broken, draw_car(2), "missing.jpg", draw_car(3)]
-    answers = tiny_recognizer.predict(photos, ALL)
+    answers = recognizer.predict(photos, ALL)
     assert [answer.error is None for answer in answers] == [True, False, True, False, True]
     for photo, answer in zip(photos[::2], answers[::2], strict=True):
-        assert_same(answer, tiny_recognizer.predict(photo, ALL))
+        assert_same(answer, recognizer.predict(photo, ALL))
     assert answers[1] == Recognition(error=f"{broken} is not a picture in any format known here")
     assert answers[3].error == "missing.jpg does not exist"
 
@@ -164,12 +195,13 @@ def test_batch_without_a_readable_photo_is_answered(tiny_recognizer, broken):
     assert len(answers) == BATCH_SIZE + 1
 
 
-def test_photo_in_a_batch_is_answered_as_if_alone(tiny_recognizer):
-    photos = [draw_car(seed, size=(40 + 9 * seed, 50)) for seed in range(2 * BATCH_SIZE + 3)]
-    together = tiny_recognizer.predict(photos, ALL)
+def test_photo_in_a_batch_is_answered_as_if_alone(recognizer):
+    photos = [draw_car(seed, size=(40 + 9 * seed, 50)) for seed in range(2 * BATCH_SIZE)]
+    photos += SIGHTS.values()
+    together = recognizer.predict(photos, ALL)
     assert len(together) == len(photos)
     for photo, answer in zip(photos, together, strict=True):
-        assert_same(answer, tiny_recognizer.predict(photo, ALL))
+        assert_same(answer, recognizer.predict(photo, ALL))
 
 
 def test_stream_takes_no_more_photos_than_it_needs(tiny_recognizer):
@@ -189,9 +221,11 @@ def test_stream_takes_no_more_photos_than_it_needs(tiny_recognizer):
     assert len(taken) == 2 * BATCH_SIZE
 
 
-def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(tiny_checkpoint):
-    photos = [draw_car(seed, size=(48, 36)) for seed in range(8)] * 2
-    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint)  # nothing made before the threads
+@pytest.mark.parametrize("name", ["tiny_checkpoint", "calibrated_checkpoint"])
+def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(request, name):
+    photos = [*(draw_car(seed, size=(48, 36)) for seed in range(6)), *SIGHTS.values()] * 2
+    # Opened anew, so that nothing was made before the threads.
+    recognizer = CarRecognizer.from_pretrained(request.getfixturevalue(name))
 
     def ask(photo):
         return hash(recognizer.explain(photo, "BMW").tobytes()), recognizer.predict(photo)
@@ -203,7 +237,86 @@ def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(tiny_ch
 
 def test_network_computes_no_gradients_while_predicting(tiny_recognizer):
     pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    assert not tiny_recognizer.probabilities(pixels).requires_grad
+    assert not tiny_recognizer.logits(pixels).requires_grad
+    assert not any(tensor.requires_grad for tensor in tiny_recognizer.look(pixels))
+
+
+# Verdicts; the rules themselves are in test_verdict.py
+
+
+def test_calibrated_checkpoint_tags_its_cars_and_rejects_the_rest(calibrated_recognizer):
+    car, part, other = calibrated_recognizer.predict([SIGHTS[kind] for kind in KINDS])
+    assert (car.verdict, car.level) == ("auto-tag", "year")
+    assert (part.verdict, part.level) == (other.verdict, other.level) == ("rejected", None)
+    assert "the inside or a part of a car" in part.reason
+    assert other.reason == "this does not look like a car"
+    assert part.predictions  # the nearest classes are named all the same
+    assert part.plausible.labels
+
+
+def test_precision_is_that_of_the_thresholds(calibrated_checkpoint):
+    strict = CarRecognizer.from_pretrained(calibrated_checkpoint, precision=0.9)
+    assert strict.predict(draw_car(0)).verdict == "review"
+
+
+def test_coverage_is_that_of_the_plausible_set(calibrated_checkpoint, calibrated_recognizer):
+    narrow = CarRecognizer.from_pretrained(calibrated_checkpoint, coverage=0.9)
+    few = narrow.predict(draw_car(0)).plausible
+    many = calibrated_recognizer.predict(draw_car(0)).plausible
+    assert (few.coverage, many.coverage) == (0.9, 0.95)
+    assert set(few.labels) < set(many.labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"precision": 0.5}, r"precision is 0\.5; the checkpoint was calibrated for 0\.9, 0\.98"),
+        ({"coverage": 0.8}, r"coverage is 0\.8; the checkpoint was calibrated for 0\.9, 0\.95"),
+    ],
+)
+def test_share_that_was_not_calibrated_is_refused_and_the_offered_ones_named(
+    calibrated_checkpoint, options, cause
+):
+    with pytest.raises(CheckpointError, match=cause):
+        CarRecognizer.from_pretrained(calibrated_checkpoint, **options)
+
+
+def test_share_means_nothing_to_an_uncalibrated_checkpoint(tiny_checkpoint, tiny_recognizer):
+    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint, precision=0.5, coverage=0.8)
+    assert recognizer.predict(draw_car(1)) == tiny_recognizer.predict(draw_car(1))
+
+
+def test_car_unlike_all_classes_is_rejected(calibrated_folder):
+    calibrate(calibrated_folder, known=1e6)
+    answer = CarRecognizer.from_pretrained(calibrated_folder).predict(draw_car(0))
+    assert (answer.verdict, answer.level) == ("rejected", None)
+    assert answer.reason == "this is unlike all 4 classes that the checkpoint knows"
+
+
+def test_plugged_gate_stands_in_for_that_of_the_checkpoint(
+    calibrated_checkpoint, exterior_checkpoint
+):
+    recognizer = CarRecognizer.from_pretrained(calibrated_checkpoint, gate=exterior_checkpoint)
+    car, part, other = recognizer.predict([SIGHTS[kind] for kind in KINDS])
+    assert (car.verdict, other.verdict) == ("auto-tag", "auto-tag")
+    assert part.verdict == "rejected"
+    assert part.reason == "this looks like interior, not a car from outside"
+
+
+def test_plugged_gate_rejects_before_an_uncalibrated_checkpoint(
+    tiny_checkpoint, exterior_checkpoint
+):
+    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint, gate=exterior_checkpoint)
+    verdicts = [recognizer.predict(SIGHTS[kind]).verdict for kind in KINDS]
+    assert verdicts == ["review", "rejected", "review"]
+
+
+def test_recognizer_says_whether_a_gate_stands_before_it(
+    tiny_recognizer, calibrated_recognizer, tiny_checkpoint, exterior_checkpoint
+):
+    plugged = CarRecognizer.from_pretrained(tiny_checkpoint, gate=exterior_checkpoint)
+    gated = [recognizer.gated for recognizer in (tiny_recognizer, calibrated_recognizer, plugged)]
+    assert gated == [False, True, True]
 
 
 # Heat maps
@@ -290,7 +403,9 @@ def test_bundled_checkpoint_names_most_cars_it_has_never_seen(bundled, real_data
     """The exact figure is in metrics.json; this floor only shows that all parts fit together."""
     with SPLIT.open(newline="", encoding="utf-8") as file:
         rows = sorted(
-            (row["path"], row["label"]) for row in csv.DictReader(file) if row["split"] == "test"
+            (row["path"], row["label"])
+            for row in csv.DictReader(file)
+            if (row["source"], row["split"]) == ("stanford_cars", "test")
         )[:200]
     assert len(rows) == 200
     answers = bundled.predict([real_data / "stanford_cars" / path for path, _ in rows], 1)

@@ -1,0 +1,186 @@
+"""The gate: what it refuses, with which reason, and which gate cannot stand there."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import SIGHTS, TINY_DATA_CONFIG, calibrate, draw_car
+from safetensors.torch import load_file, save_file
+from test_checkpoints import change_config, write_labels
+
+from space.checkpoints import CheckpointError, open_checkpoint
+from space.gate import CAR, GATE, KINDS, OTHER, PART, ClassifierGate, FeatureGate, look
+from space.recognizer import CarRecognizer
+from space.transforms import normalize
+
+# Two channels: the first speaks for a part, the second for something else.
+GATE_OF_TWO = FeatureGate(torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.zeros(3), 0.5)
+
+REASON_OF = {
+    CAR: None,
+    PART: "this looks like the inside or a part of a car, not a car from outside",
+    OTHER: "this does not look like a car",
+}
+
+
+# What a network saw
+
+
+@pytest.mark.parametrize("name", ["tiny_recognizer", "bundled"])
+def test_logits_of_a_look_are_those_of_the_network(request, name):
+    recognizer = request.getfixturevalue(name)
+    pixels = torch.stack([recognizer.pixels(draw_car(seed)) for seed in range(2)])
+    logits, features = recognizer.look(pixels)
+    assert torch.allclose(logits, recognizer.logits(pixels), atol=1e-4)
+    assert features.shape[0] == 2
+    assert features.isfinite().all()
+
+
+def test_features_are_the_stages_and_the_input_of_the_classifier(tiny_recognizer):
+    model = tiny_recognizer.model
+    pixels = torch.stack([tiny_recognizer.pixels(draw_car(seed)) for seed in range(2)])
+    with torch.inference_mode():
+        logits, features = look(model, normalize(pixels, TINY_DATA_CONFIG))
+        channels = [info["num_chs"] for info in model.feature_info]
+        assert features.shape == (2, sum(channels) + model.num_features)
+        assert torch.allclose(model.classifier(features[:, -model.num_features :]), logits)
+
+
+# The gate on those features
+
+
+@pytest.mark.parametrize(
+    ("features", "kind"),
+    [((-9, -9), CAR), ((9, 0), PART), ((0, 9), OTHER), ((9, 8), PART), ((8, 9), OTHER)],
+)
+def test_each_kind_has_its_reason(features, kind):
+    (reason,) = GATE_OF_TWO.refusals(torch.tensor([features], dtype=torch.float32))
+    assert reason == REASON_OF[kind]
+
+
+def test_photo_passes_from_the_threshold_on():
+    features = torch.zeros(1, 2)
+    probability = float(GATE_OF_TWO.probabilities(features)[0, 0])
+    for threshold, passes in ((probability, True), (probability + 1e-4, False)):
+        gate = FeatureGate(GATE_OF_TWO.weight, GATE_OF_TWO.bias, threshold)
+        assert (gate.refusals(features) == [None]) == passes
+
+
+def test_refusals_keep_the_order_of_the_photos():
+    features = torch.tensor([[0.0, 9], [-9, -9], [9, 0]])
+    assert GATE_OF_TWO.refusals(features) == [REASON_OF[kind] for kind in (OTHER, CAR, PART)]
+
+
+def test_probabilities_of_the_kinds_sum_to_one():
+    probabilities = GATE_OF_TWO.probabilities(torch.randn(20, 2, dtype=torch.float64))
+    assert probabilities.shape == (20, len(KINDS))
+    assert probabilities.sum(dim=1).tolist() == pytest.approx([1.0] * 20)
+
+
+def test_gate_that_was_saved_is_read(tmp_path):
+    GATE_OF_TWO.save(tmp_path)
+    read = FeatureGate.read(tmp_path, 0.25)
+    assert torch.equal(read.weight, GATE_OF_TWO.weight)
+    assert torch.equal(read.bias, GATE_OF_TWO.bias)
+    assert read.threshold == 0.25
+
+
+def test_missing_gate_is_named(calibrated_folder):
+    (calibrated_folder / GATE).unlink()
+    with pytest.raises(CheckpointError, match=r"gate\.safetensors is missing or damaged.*evaluate"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\x80\x04K\x01."])
+def test_damaged_gate_is_named(calibrated_folder, content):
+    (calibrated_folder / GATE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"gate\.safetensors is missing or damaged"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_gate_that_lacks_a_tensor_is_damaged(calibrated_folder, name):
+    tensors = load_file(calibrated_folder / GATE)
+    del tensors[name]
+    save_file(tensors, calibrated_folder / GATE)
+    with pytest.raises(CheckpointError, match=f"is missing or damaged .*{name}"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+@pytest.mark.parametrize(("weight", "bias"), [((2, 5), (2,)), ((3, 5), (2,)), ((3,), (3,))])
+def test_gate_of_other_kinds_is_refused(tmp_path, weight, bias):
+    save_file({"weight": torch.zeros(weight), "bias": torch.zeros(bias)}, tmp_path / GATE)
+    with pytest.raises(CheckpointError, match="should score the kinds car, part, other"):
+        FeatureGate.read(tmp_path, 0.5)
+
+
+def test_gate_of_another_network_is_refused_before_the_first_photo(calibrated_folder):
+    GATE_OF_TWO.save(calibrated_folder)
+    with pytest.raises(CheckpointError, match="is for 2 channels, but the network has 440"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+def test_calibration_without_a_gate_needs_no_file(calibrated_folder):
+    calibrate(calibrated_folder, gate=None)
+    (calibrated_folder / GATE).unlink()
+    recognizer = CarRecognizer.from_pretrained(calibrated_folder)
+    assert not recognizer.gated
+    assert recognizer.predict(SIGHTS[OTHER]).verdict != "rejected"
+
+
+# Any checkpoint as a gate
+
+
+@pytest.fixture
+def gate(exterior_checkpoint) -> ClassifierGate:
+    return ClassifierGate(open_checkpoint(exterior_checkpoint))
+
+
+def test_checkpoint_as_gate_lets_exteriors_pass(gate):
+    pixels = torch.stack([gate.to_pixels(SIGHTS[kind]) for kind in (PART, CAR, OTHER)])
+    reason = "this looks like interior, not a car from outside"
+    assert gate.refusals(pixels) == [reason, None, None]
+
+
+def test_checkpoint_as_gate_passes_from_its_threshold_on(exterior_checkpoint):
+    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    assert ClassifierGate(open_checkpoint(exterior_checkpoint), 0.0).refusals(pixels) == [None]
+
+
+@pytest.mark.parametrize(
+    ("labels", "passes"),
+    [
+        (("Exterior rear", "My Exteriors", "wheel", "dashboard"), [0, 1]),
+        (("wheel", "dashboard", "engine", "EXTERIOR"), [3]),
+    ],
+)
+def test_all_classes_called_exterior_pass_together(tiny_checkpoint, labels, passes):
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    object.__setattr__(checkpoint, "labels", labels)
+    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    model, config = checkpoint.model, checkpoint.data_config
+    with torch.inference_mode():
+        share = float(model(normalize(pixels, config)).softmax(dim=1)[0, passes].sum())
+    assert ClassifierGate(checkpoint, share - 1e-3).refusals(pixels) == [None]
+    (reason,) = ClassifierGate(checkpoint, share + 1e-3).refusals(pixels)
+    named = reason.removeprefix("this looks like ").removesuffix(", not a car from outside")
+    assert labels.index(named) not in passes
+
+
+def test_checkpoint_without_an_exterior_cannot_be_a_gate(tiny_checkpoint):
+    with pytest.raises(CheckpointError, match=r"cannot be a gate.*Audi A4 Sedan 2012, .* or BMW$"):
+        CarRecognizer.from_pretrained(tiny_checkpoint, gate=tiny_checkpoint)
+
+
+def test_checkpoint_of_nothing_but_exteriors_cannot_be_a_gate(tmp_path, exterior_checkpoint):
+    folder = shutil.copytree(exterior_checkpoint, tmp_path / "gate")
+    labels = ["exterior front", "exterior rear"]
+    write_labels(folder, *labels)
+    change_config(folder, label_names=labels)
+    with pytest.raises(CheckpointError, match="and another one not; they are exterior front or"):
+        ClassifierGate(open_checkpoint(folder))
+
+
+def test_missing_gate_checkpoint_is_named(tiny_checkpoint, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        CarRecognizer.from_pretrained(tiny_checkpoint, gate=tmp_path / "nowhere")
