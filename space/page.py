@@ -102,7 +102,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         seen = gr.skip() if Path(image).suffix.lower() in _BROWSER_SUFFIXES else picture
         return (
             seen,
-            headline(recognition, recognizer.judge.calibration is not None),
+            answer_html(recognition, recognizer.judge.calibration is not None),
             gr.Label(
                 {prediction.label: prediction.confidence for prediction in recognition.predictions},
                 label=_NEAREST if rejected else _BEST,
@@ -221,7 +221,7 @@ def _refusal(message: str) -> gr.Error:
     return gr.Error(message, title="That did not work", print_exception=False)
 
 
-def headline(recognition: Recognition, calibrated: bool) -> str:
+def answer_html(recognition: Recognition, calibrated: bool) -> str:
     """The verdict and the answer, as HTML."""
     verdict = (
         f'<p class="marque-verdict"><b class="{recognition.verdict}">'
