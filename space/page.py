@@ -40,7 +40,7 @@ _CSS = """
   display: flex; justify-content: space-between; gap: 8px; color: var(--body-text-color-subdued)}
 .marque-car dd {margin: 2px 0 0; font-size: 22px; font-weight: 650; line-height: 1.25;
   color: var(--body-text-color); overflow-wrap: anywhere}
-.marque-car .unsure {font-weight: 400; opacity: .7}
+.marque-car .unsure {font-size: 18px; font-weight: 400; opacity: .7}
 .marque-car small {display: block; font-size: 14px; line-height: 1.4}
 .marque-hint {color: var(--body-text-color); opacity: .75; margin: 8px 2px 0}
 .marque-hint b {font-weight: 600}
