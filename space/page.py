@@ -40,7 +40,7 @@ _CSS = """
   display: flex; justify-content: space-between; gap: 8px; color: var(--body-text-color-subdued)}
 .marque-car dd {margin: 2px 0 0; font-size: 22px; font-weight: 650; line-height: 1.25;
   color: var(--body-text-color); overflow-wrap: anywhere}
-.marque-car .unsure {font-weight: 400; opacity: .7}
+.marque-car .unsure {font-size: 18px; font-weight: 400; opacity: .7}
 .marque-car small {display: block; font-size: 14px; line-height: 1.4}
 .marque-hint {color: var(--body-text-color); opacity: .75; margin: 8px 2px 0}
 .marque-hint b {font-weight: 600}
@@ -102,7 +102,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         seen = gr.skip() if Path(image).suffix.lower() in _BROWSER_SUFFIXES else picture
         return (
             seen,
-            headline(recognition, recognizer.judge.calibration is not None),
+            answer_html(recognition, recognizer.judge.calibration is not None),
             gr.Label(
                 {prediction.label: prediction.confidence for prediction in recognition.predictions},
                 label=_NEAREST if rejected else _BEST,
@@ -221,7 +221,7 @@ def _refusal(message: str) -> gr.Error:
     return gr.Error(message, title="That did not work", print_exception=False)
 
 
-def headline(recognition: Recognition, calibrated: bool) -> str:
+def answer_html(recognition: Recognition, calibrated: bool) -> str:
     """The verdict and the answer, as HTML."""
     verdict = (
         f'<p class="marque-verdict"><b class="{recognition.verdict}">'

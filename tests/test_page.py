@@ -20,7 +20,7 @@ from PIL import Image
 
 from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
 from space.gate import CAR, OTHER, PART
-from space.page import build_page, headline, launch
+from space.page import answer_html, build_page, launch
 from space.recognizer import CarRecognizer
 
 ROOT = Path(__file__).parent.parent
@@ -213,7 +213,7 @@ def cells(markup: str) -> dict[str, tuple[str, str]]:
     ],
 )
 def test_what_is_unsure_says_so(level, make, model, year):
-    assert cells(headline(recognition("review", level), calibrated=True)) == {
+    assert cells(answer_html(recognition("review", level), calibrated=True)) == {
         "Make": ("99%", make),
         "Model": ("94%", model),
         "Year": ("55%", year),
@@ -221,19 +221,19 @@ def test_what_is_unsure_says_so(level, make, model, year):
 
 
 def test_an_uncalibrated_answer_is_shown_as_it_is():
-    found = cells(headline(recognition("review", None), calibrated=False))
+    found = cells(answer_html(recognition("review", None), calibrated=False))
     assert [value for _, value in found.values()] == ["Audi", "A4 Sedan", "2012"]
 
 
 @pytest.mark.parametrize("verdict", ["auto-tag", "review", "rejected"])
 def test_the_verdict_is_a_badge_with_its_reason(verdict):
-    markup = headline(recognition(verdict, None, reason="a <b> & more"), calibrated=True)
+    markup = answer_html(recognition(verdict, None, reason="a <b> & more"), calibrated=True)
     assert f'<b class="{verdict}">{verdict.capitalize()}</b>' in markup
     assert "<span>A &lt;b&gt; &amp; more.</span>" in markup
 
 
 def test_a_rejected_photo_has_a_nearest_class_and_no_answer():
-    markup = headline(recognition("rejected", None), calibrated=True)
+    markup = answer_html(recognition("rejected", None), calibrated=True)
     assert cells(markup) == {}
     assert markup.index("Rejected") < markup.index("Nearest known class: Audi A4 Sedan 2012")
     assert "times in 100" not in markup
@@ -245,13 +245,13 @@ def test_what_a_label_does_not_say_is_not_known(level):
     answer = recognition(
         "review", level, predictions=(clio,), models=(ModelScore("Renault", "Clio", 0.9),), years=()
     )
-    found = cells(headline(answer, calibrated=True))
+    found = cells(answer_html(answer, calibrated=True))
     assert found["Year"] == ("", "not known")
     assert found["Make"][0] == ""  # its make is not among those given
 
 
 def test_the_plausible_classes_are_named():
-    markup = headline(recognition("review", None), calibrated=True)
+    markup = answer_html(recognition("review", None), calibrated=True)
     assert "One of these 3, right 95 times in 100:" in markup
     assert "Audi A4 Sedan 2012, Audi A4 Sedan 2008, &lt;Audi&gt;" in markup
 
@@ -259,7 +259,7 @@ def test_the_plausible_classes_are_named():
 def test_many_plausible_classes_are_counted():
     labels = tuple(f"class {i}" for i in range(9))
     answer = recognition("review", None, plausible=Plausible(labels, 0.99))
-    markup = headline(answer, calibrated=True)
+    markup = answer_html(answer, calibrated=True)
     assert "One of these 9, right 99 times in 100:" in markup
     assert "class 4 and 4 more" in markup
 
@@ -267,7 +267,7 @@ def test_many_plausible_classes_are_counted():
 @pytest.mark.parametrize("plausible", [Plausible(("one",), 0.95), Plausible(("one",), None)])
 def test_a_single_plausible_class_is_the_answer_itself(plausible):
     answer = recognition("review", None, plausible=plausible)
-    assert "times in 100" not in headline(answer, calibrated=True)
+    assert "times in 100" not in answer_html(answer, calibrated=True)
 
 
 def test_the_page_says_what_its_checkpoint_can_tell(
