@@ -33,9 +33,9 @@ EVERY = 5  # one class in so many is left out
 RECIPE = {
     "model": "tf_efficientnet_lite1",
     "epochs": 12,
-    "start_size": 128,
-    "train_size": 160,
-    "test_size": 192,
+    "start_size": 96,
+    "train_size": 128,
+    "test_size": 160,
     "lr": 0.001,
 }
 
