@@ -57,15 +57,16 @@ class Explainer:
     def heat(self, pixels: torch.Tensor, target: int, method: Method = GradCAM) -> np.ndarray:
         """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels.
 
-        Other methods than Grad-CAM are there to be measured beside it, by
-        `trainer.evaluation.faithfulness`.
+        The heat is that of the layer which the classifier averages: there Grad-CAM is the class's
+        score itself, taken apart by place (CAM, Zhou et al. 2016, arXiv:1512.04150). Other methods
+        are there to be measured beside it, by `trainer.evaluation.faithfulness`.
         """
         with self._lock:
             if self._copy is None:
                 self._copy = copy.deepcopy(self._source).requires_grad_(True)
             model = self._copy
             device = next(model.parameters()).device
-            with torch.enable_grad(), method(model, [last_stage(model)]) as cam:
+            with torch.enable_grad(), method(model, [pooled_layer(model)]) as cam:
                 inputs = normalize(pixels.to(device), self._data_config)
                 return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 

@@ -113,7 +113,9 @@ def test_a_coverage_that_few_photos_cannot_promise_takes_every_class():
 @pytest.fixture(scope="module")
 def judged() -> tuple[Judge, torch.Tensor, np.ndarray]:
     """A judge calibrated on some photos, and others to judge it by."""
-    calibration = fit_calibration(LABELS, CARS, *photos(3000, 0, 0.6), alone(3000), gate=0.5)
+    calibration = fit_calibration(
+        LABELS, CARS, *photos(3000, 0, 0.6), alone(3000), np.array(["one"] * 3000), gate=0.5
+    )
     logits, targets = photos(3000, 1, 0.6)
     return Judge(LABELS, CARS, LEVELS_OF, calibration, 0.9, 0.95), logits, targets
 

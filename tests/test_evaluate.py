@@ -96,7 +96,7 @@ def test_everything_is_measured_and_written(evaluated):
     assert set(metrics["robustness"]) == {AS_IT_IS, *CONDITIONS}
     rejection = metrics["rejection"]
     assert set(rejection["exteriors"]) == {"one", "two"}
-    assert {"photos of other things", "insides and parts", "text"} <= set(rejection["others"])
+    assert {"photos of other things", "insides and parts", "drawings"} <= set(rejection["others"])
     assert metrics["faithfulness"]["road"]["photos"] == 2
 
 

@@ -114,6 +114,6 @@ def test_drawings_are_of_every_kind_and_come_out_the_same_again():
 
 @pytest.mark.parametrize("kind", list(DRAWN))
 def test_the_bundled_checkpoint_refuses_what_is_no_car(bundled, kind):
-    """The shipped gate has seen no drawing."""
+    """Other drawings than those that taught its gate."""
     pictures = [picture for name, picture in drawings(30, seed=5) if name == kind]
     assert {answer.verdict for answer in bundled.predict(pictures)} == {"rejected"}

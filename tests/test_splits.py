@@ -171,7 +171,7 @@ def test_a_split_file_that_parts_copies_is_refused(tmp_path):
 
 
 def test_the_bundled_split_keeps_copies_together():
-    rows = csv.DictReader(Path("trainer/splits/stanford_cars.csv").read_text().splitlines())
+    rows = csv.DictReader(Path("trainer/splits/stanford_and_algerian.csv").read_text().splitlines())
     splits: dict[str, str] = {}
     for row in rows:
         assert splits.setdefault(row["group"], row["split"]) == row["split"]

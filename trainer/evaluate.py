@@ -125,7 +125,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     }
     exams: list[Lesson] = []
     if recognizer.gate:
-        exams = list(rejection.exams(recognizer, photos))
+        exams = [rejection.exam(recognizer, photos)]
         metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, lessons, exams)
     if options.robustness:
         metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
@@ -150,14 +150,15 @@ def _lessons(
     if not readers:
         raise DataError(f"--others {options.others}: there is no photo in it")
     lessons = rejection.cars_and_parts(recognizer, photos)
-    lessons.append(rejection.lesson(recognizer, rejection.OTHER, rejection.OTHERS, readers))
+    lessons.append(rejection.drawn(recognizer))
+    lessons.append(rejection.scarce(recognizer, rejection.OTHER, rejection.OTHERS, readers))
     if options.no_exteriors:
         wanted = rejection.read_paths(options.no_exteriors)
         some = [photo for photo in photos if photo.path in wanted]
         if not some:
             raise DataError(f"--no-exteriors {options.no_exteriors}: none of its photos is there")
         lessons.append(
-            rejection.lesson(
+            rejection.scarce(
                 recognizer,
                 rejection.PART,
                 rejection.NO_EXTERIORS,
@@ -184,11 +185,11 @@ def calibrate(
     if not chosen:
         raise DataError(f"{split_file} has no validation photo to calibrate on")
     looks = look_at(recognizer, [photo.read for photo in chosen], len(chosen), VALIDATION)
+    sources = np.array([photo.source for photo in chosen])
     gate: FeatureGate | None = None
     threshold = None
     if lessons:
         gate = rejection.fit_gate(lessons)
-        sources = np.array([photo.source for photo in chosen])
         threshold = rejection.fit_threshold(
             gate, [looks.features[torch.from_numpy(sources == name)] for name in np.unique(sources)]
         )
@@ -198,6 +199,7 @@ def calibrate(
         looks.logits,
         np.array([photo.target for photo in chosen]),
         [photo.group for photo in chosen],
+        sources,
         threshold,
     )
     # The calibration last, since it is what asks for the gate.

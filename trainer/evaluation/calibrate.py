@@ -19,8 +19,8 @@ from space.verdict import Judge
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 COVERAGES = (0.9, 0.95, 0.99)
-# The share of validation photos that count as no known car for their best logit alone. Small: the
-# gate and this share together should not cost one car in a hundred.
+# The share of each data set's validation photos that may count as no known car for their best logit
+# alone. Small: the gate and this share together should not cost one car in a hundred.
 UNKNOWN_SHARE = 0.002
 _FOLDS = 5
 
@@ -31,6 +31,7 @@ def fit_calibration(
     logits: torch.Tensor,
     targets: np.ndarray,
     groups: Sequence[str],
+    sources: np.ndarray,
     gate: float | None = None,
 ) -> Calibration:
     """Calibrates a checkpoint.
@@ -40,6 +41,7 @@ def fit_calibration(
         logits: of validation photos, shape (photos, classes).
         targets: the numbers of their classes, shape (photos,).
         groups: of each photo; photos of one group are the same photo.
+        sources: the data set of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
     """
     levels = Levels(cars)
@@ -57,7 +59,7 @@ def fit_calibration(
         confidence,
         {f"{target:g}": open_ended for target in PRECISIONS},
         plausible,
-        known=float(logits.max(dim=1).values.quantile(UNKNOWN_SHARE)),
+        known=fit_known(logits, sources),
         gate=gate,
     )
     judge = Judge(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
@@ -68,6 +70,16 @@ def fit_calibration(
         for target in PRECISIONS
     }
     return Calibration(temperature, confidence, thresholds, plausible, known=draft.known, gate=gate)
+
+
+def fit_known(logits: torch.Tensor, sources: np.ndarray) -> float:
+    """The highest limit for the best logit below which at most `UNKNOWN_SHARE` of the photos of
+    each data set lie."""
+    best = logits.max(dim=1).values
+    return min(
+        float(best[torch.from_numpy(sources == name)].quantile(UNKNOWN_SHARE))
+        for name in np.unique(sources)
+    )
 
 
 def fit_temperature(logits: torch.Tensor, targets: np.ndarray) -> float:

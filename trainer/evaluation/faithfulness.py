@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.metrics.road import ROADLeastRelevantFirstAverage as ColdestRemoved
 from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage as HottestRemoved
 from pytorch_grad_cam.utils.image import scale_cam_image
@@ -23,30 +24,24 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy import ndimage
 from tqdm import tqdm
 
-from space.explain import Explainer, Method, pooled_layer
+from space.explain import Explainer, Method, last_stage
 from space.photos import PhotoSource
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
 from trainer.copies import BLACK
 
 
-def _pooled(method: Method) -> Method:
-    """The method on the layer that the classifier averages, rather than on the last stage.
-
-    What follows that layer is a sum, so that there Grad-CAM is the class's score itself, taken
-    apart by place: CAM (Zhou et al. 2016, arXiv:1512.04150), and HiResCAM says the same.
-    """
-    return lambda model, _: method(model, [pooled_layer(model)])
+def _of_the_last_stage(model, layers) -> BaseCAM:
+    """Grad-CAM as it is often drawn, on the last stage, which in EfficientNets is a bottleneck."""
+    return GradCAM(model, [last_stage(model)])
 
 
 METHODS: dict[str, Method] = {
     "Grad-CAM": GradCAM,  # Selvaraju et al. 2017, arXiv:1610.02391; what the page shows
     "Grad-CAM++": GradCAMPlusPlus,  # Chattopadhay et al. 2018, arXiv:1710.11063
-    "HiResCAM": HiResCAM,  # Draelos and Carin 2020, arXiv:2011.08891
     "LayerCAM": LayerCAM,  # Jiang et al. 2021, doi:10.1109/TIP.2021.3089943
     "Eigen-CAM": EigenCAM,  # Muhammad and Yeasin 2020, arXiv:2008.00299; knows of no class
-    "Grad-CAM, pooled layer": _pooled(GradCAM),
-    "Grad-CAM++, pooled layer": _pooled(GradCAMPlusPlus),
+    "Grad-CAM, last stage": _of_the_last_stage,
 }
 RANDOM = "random"  # the control
 

@@ -17,6 +17,7 @@ from trainer.evaluation.faithfulness import heat_on_cars, road
 from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
 from trainer.evaluation.photos import JudgedPhoto, Looks, look_at, siblings_of
 from trainer.evaluation.rejection import (
+    DRAWN,
     NO_EXTERIORS,
     OTHERS,
     Lesson,
@@ -197,8 +198,12 @@ def measure_all(
     result = measure_accuracy(judge, logits, targets, groups)
     if len(set(sources)) > 1:
         result["sources"] = apart(sources)
-    # Only data sets that have both kinds tell what a background is worth.
-    both = [name for name in np.unique(sources) if looks.backgroundless[sources == name].any()]
+    # Only data sets that have many of both tell what a background is worth.
+    both = [
+        name
+        for name in np.unique(sources)
+        if 0.1 < looks.backgroundless[sources == name].mean() < 0.9
+    ]
     if both:
         named = np.char.add(np.char.add(sources, ", "), backgrounds)
         result["backgrounds"] = apart(np.where(np.isin(sources, both), named, ""))
@@ -254,18 +259,28 @@ def measure_rejection(
             "by_gate": int((cars < gate.threshold)[mine].sum()),
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
-    taught = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS)]
+    taught = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS, DRAWN)]
     asked = [(lesson, judged_by_others(lessons, lesson)) for lesson in taught]
     asked += [(exam, gate.probabilities(exam.features)[:, 0].numpy()) for exam in exams]
     for lesson, scores in asked:
         marks = (scores < gate.threshold) | judge.unknown(lesson.logits).numpy()
-        result["others"][lesson.name] = {
+        found = {
             "photos": len(scores),
             "kind": lesson.kind,
             "by_gate": int((scores < gate.threshold).sum()),
             "rejected": Share.of_marks(marks, lesson.groups),
             **separation(cars, scores),
         }
+        if lesson.name == DRAWN:
+            names = np.asarray(lesson.groups)
+            found["kinds"] = {
+                kind: {
+                    "photos": int((names == kind).sum()),
+                    "rejected": int(marks[names == kind].sum()),
+                }
+                for kind in dict.fromkeys(lesson.groups)
+            }
+        result["others"][lesson.name] = found
     return result
 
 

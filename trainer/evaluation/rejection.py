@@ -7,23 +7,23 @@ answers: a car from outside, the inside or a part of one, something else. It lea
   a dark photo for no car;
 - parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
   known to show no exterior;
-- other things from photos without cars.
+- other things from photos without cars, and from pictures drawn by code.
 
-There are few of the last two, so all of them teach the gate that ships, and each is judged by a
-gate that learnt nothing from it nor from copies of it. Pictures drawn by code teach nothing; they
-judge.
+There are few of the last two, so all of them teach the gate that ships, mirrored and cut in on too,
+and each is judged by a gate that learnt nothing from it nor from copies of it, of drawings nothing
+from its whole kind.
 """
 
 import csv
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import GroupKFold
@@ -43,7 +43,8 @@ REFUSED_SHARE = 0.004
 _CARS = 900
 _PARTS = 250  # of each data set
 _DRAWINGS = 200
-OTHERS, NO_EXTERIORS = "photos of other things", "insides and parts"  # of lessons
+# Lessons of which there is little.
+OTHERS, NO_EXTERIORS, DRAWN = "photos of other things", "insides and parts", "drawings"
 _PART_SIDES = (0.12, 0.3)  # of the photo's sides
 # Inverse strength of the penalty: strong, because there are about as many channels as photos.
 # A hundred times as much did as well and took three times as long.
@@ -59,8 +60,10 @@ class Lesson:
         kind: one of `space.gate.KINDS`.
         name: what they are, in words.
         features: float32, shape (photos, channels).
-        groups: of each photo.
         logits: float32, shape (photos, classes).
+        groups: of each photo; judged together, by a gate that none of them taught.
+        more: the features of the same photos mirrored and cut in on, in the same order as often as
+            they stand there, shape (times * photos, channels).
     """
 
     kind: str
@@ -68,20 +71,34 @@ class Lesson:
     features: torch.Tensor
     logits: torch.Tensor
     groups: tuple[str, ...]
+    more: torch.Tensor | None = None
 
     def only(self, chosen: np.ndarray) -> "Lesson":
         """The photos with these numbers."""
         groups = tuple(self.groups[number] for number in chosen)
+        more = self.more
+        if more is not None:
+            more = more.reshape(-1, *self.features.shape)[:, chosen].flatten(0, 1)
         return replace(
-            self, features=self.features[chosen], logits=self.logits[chosen], groups=groups
+            self,
+            features=self.features[chosen],
+            logits=self.logits[chosen],
+            groups=groups,
+            more=more,
         )
+
+    @property
+    def teaching(self) -> torch.Tensor:
+        """All features that the gate learns from."""
+        return self.features if self.more is None else torch.cat([self.features, self.more])
 
 
 def fit_gate(lessons: Sequence[Lesson]) -> FeatureGate:
     """The gate that lessons teach, without a threshold yet; kinds count alike, however many."""
-    features = torch.cat([lesson.features for lesson in lessons]).double().numpy()
-    kinds = np.concatenate(
-        [np.full(len(lesson.features), KINDS.index(lesson.kind)) for lesson in lessons]
+    taught = [lesson.teaching for lesson in lessons]
+    features = torch.cat(taught).double().numpy()
+    kinds = np.repeat(
+        [KINDS.index(lesson.kind) for lesson in lessons], [len(some) for some in taught]
     )
     scaler = StandardScaler().fit(features)
     found = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=2000).fit(
@@ -146,19 +163,50 @@ def lesson(
 
 def crop_of_a_part(picture: Image.Image, rng: random.Random) -> Image.Image:
     """A crop from the middle half of a photo, so close that no car can be told in it."""
-    share = rng.uniform(*_PART_SIDES)
+    return _crop(
+        picture, rng.uniform(*_PART_SIDES), rng.uniform(0.25, 0.75), rng.uniform(0.35, 0.75)
+    )
+
+
+def _crop(picture: Image.Image, share: float, right: float, down: float) -> Image.Image:
+    """A share of both sides, placed from 0 (left, top) to 1 (right, bottom)."""
     width, height = (max(1, round(side * share)) for side in picture.size)
-    left = round((picture.width - width) * rng.uniform(0.25, 0.75))
-    top = round((picture.height - height) * rng.uniform(0.35, 0.75))
+    left, top = round((picture.width - width) * right), round((picture.height - height) * down)
     return picture.crop((left, top, left + width, top + height))
 
 
-def exams(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Iterator[Lesson]:
-    """What judges the gate without ever having taught it: crops of test photos, and drawings."""
+def scarce(
+    recognizer: CarRecognizer,
+    kind: str,
+    name: str,
+    readers: Sequence[Callable[[], bytes]],
+    groups: Sequence[str] = (),
+) -> Lesson:
+    """A lesson of few photos, which teach mirrored and cut in on as well."""
+    rng = random.Random(2)
+
+    def cut_in(picture: Image.Image) -> Image.Image:
+        return _crop(picture, rng.uniform(0.5, 0.8), rng.random(), rng.random())
+
+    ways = (lambda picture: cut_in(ImageOps.mirror(picture)), cut_in)
+    found = lesson(recognizer, kind, name, readers, groups)
+    more = [lesson(recognizer, kind, name, readers, change=way).features for way in ways]
+    return replace(found, more=torch.cat(more))
+
+
+def drawn(recognizer: CarRecognizer) -> Lesson:
+    """Pictures drawn by code, grouped by what they show."""
+    kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
+    logits, features = recognizer.look(torch.stack([recognizer.pixels(p) for p in pictures]))
+    return Lesson(OTHER, DRAWN, features, logits, kinds)
+
+
+def exam(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Lesson:
+    """What never teaches the gate: crops of test photos, too close to tell a car in them."""
     rng = random.Random(1)
     tested = [photo for photo in photos if photo.split == TEST]
     some = rng.sample(tested, min(2 * _PARTS, len(tested)))
-    yield lesson(
+    return lesson(
         recognizer,
         PART,
         "close crops of test photos",
@@ -166,13 +214,6 @@ def exams(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Iterator[
         [photo.group for photo in some],
         lambda picture: crop_of_a_part(picture, rng),
     )
-    drawn: dict[str, list[Image.Image]] = {}
-    for kind, picture in drawings(_DRAWINGS):
-        drawn.setdefault(kind, []).append(picture)
-    for kind, pictures in drawn.items():
-        logits, features = recognizer.look(torch.stack([recognizer.pixels(p) for p in pictures]))
-        groups = tuple(f"{kind}/{number}" for number in range(len(pictures)))
-        yield Lesson(OTHER, kind, features, logits, groups)
 
 
 def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
