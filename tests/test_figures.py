@@ -254,10 +254,10 @@ def test_robustness_tells_points_lost(tmp_path, monkeypatch):
 def test_rejection_tells_how_many_pass(tmp_path, monkeypatch):
     scores = {"car": np.array([0.2, 0.5, 1.0, 0.9]), "$part": np.array([0.0]), "other": np.empty(0)}
     for threshold in (0.5, None):
-        write_rejection(tmp_path, scores, threshold, "test")
+        write_rejection(tmp_path, scores, threshold)
         assert is_drawn(tmp_path / "rejection.png")
     found = texts(monkeypatch)
-    write_rejection(tmp_path, scores, 0.5, "test")
+    write_rejection(tmp_path, scores, 0.5)
     assert "car: 4 photos, 3 pass (75.0%)" in found
     assert "$part: 1 photo, 0 pass (0.0%)" in found
     assert "other: 0 photos" in found

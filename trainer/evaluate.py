@@ -123,10 +123,11 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "git_revision": git_revision(),
         **measure.measure_all(recognizer, tested, looks),
     }
-    exams: list[Lesson] = []
+    others: list[tuple[Lesson, np.ndarray]] = []
     if recognizer.gate:
-        exams = [rejection.exam(recognizer, photos)]
-        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, lessons, exams)
+        exam = rejection.exam(recognizer, photos)
+        others = rejection.judged(recognizer.gate, lessons, [exam])
+        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, others)
     if options.robustness:
         metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
     if options.faithfulness:
@@ -134,7 +135,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
             recognizer, tested, looks, options.faithfulness
         )
     folder = options.out or options.checkpoint.parent / "evaluation"
-    write_report(folder, recognizer, tested, looks, metrics, [*lessons, *exams])
+    write_report(folder, recognizer, tested, looks, metrics, others)
     return metrics
 
 

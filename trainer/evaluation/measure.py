@@ -18,10 +18,7 @@ from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ra
 from trainer.evaluation.photos import JudgedPhoto, Looks, look_at, siblings_of
 from trainer.evaluation.rejection import (
     DRAWN,
-    NO_EXTERIORS,
-    OTHERS,
     Lesson,
-    judged_by_others,
     separation,
 )
 from trainer.evaluation.robustness import CONDITIONS
@@ -233,16 +230,13 @@ def measure_rejection(
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
     looks: Looks,
-    lessons: Sequence[Lesson],
-    exams: Sequence[Lesson],
+    others: Sequence[tuple[Lesson, np.ndarray]],
 ) -> dict[str, Any]:
     """How many photos are refused, of exteriors by data set and of everything else by kind.
 
     Args:
         photos, looks: exteriors to judge by.
-        lessons: what taught the gate; what there is little of judges it too, by gates that it did
-            not teach. Empty when the gate was fitted elsewhere.
-        exams: photos of other things that taught no gate.
+        others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
     gate, judge = recognizer.gate, recognizer.judge
     assert gate
@@ -259,10 +253,7 @@ def measure_rejection(
             "by_gate": int((cars < gate.threshold)[mine].sum()),
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
-    taught = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS, DRAWN)]
-    asked = [(lesson, judged_by_others(lessons, lesson)) for lesson in taught]
-    asked += [(exam, gate.probabilities(exam.features)[:, 0].numpy()) for exam in exams]
-    for lesson, scores in asked:
+    for lesson, scores in others:
         marks = (scores < gate.threshold) | judge.unknown(lesson.logits).numpy()
         found = {
             "photos": len(scores),

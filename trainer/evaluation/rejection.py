@@ -242,6 +242,22 @@ def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
     return scores
 
 
+def judged(
+    gate: FeatureGate, lessons: Sequence[Lesson], exams: Sequence[Lesson]
+) -> list[tuple[Lesson, np.ndarray]]:
+    """Photos that show no car from outside, with the probability that they do, shape (photos,).
+
+    Args:
+        lessons: all that taught the gate. Those of which there is little judge it too, by gates
+            that they did not teach.
+        exams: what did not teach it.
+    """
+    scarce = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS, DRAWN)]
+    return [(lesson, judged_by_others(lessons, lesson)) for lesson in scarce] + [
+        (exam, gate.probabilities(exam.features)[:, 0].numpy()) for exam in exams
+    ]
+
+
 def separation(cars: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     """How well a score tells two kinds apart, whatever the threshold.
 

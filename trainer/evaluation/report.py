@@ -36,14 +36,14 @@ def write_report(
     photos: Sequence[JudgedPhoto],
     looks: Looks,
     metrics: Mapping[str, Any],
-    others: Sequence[Lesson],
+    others: Sequence[tuple[Lesson, np.ndarray]],
 ) -> None:
     """Writes all figures and tables.
 
     Args:
         photos, looks: what was measured on.
         metrics: what metrics.json holds.
-        others: photos that show no car from outside, and those that taught the gate.
+        others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     split = metrics["split"]["name"]
@@ -63,10 +63,9 @@ def write_report(
         write_robustness(folder, clean, shares, count, split)
     if recognizer.gate:
         gate = recognizer.gate
-        scores = {"exteriors": gate.probabilities(looks.features)[:, 0].numpy()} | {
-            lesson.name: gate.probabilities(lesson.features)[:, 0].numpy() for lesson in others
-        }
-        write_rejection(folder, scores, gate.threshold, split)
+        cars = gate.probabilities(looks.features)[:, 0].numpy()
+        scores = {f"car exteriors, {split}": cars} | {lesson.name: row for lesson, row in others}
+        write_rejection(folder, scores, gate.threshold)
     _draw_gallery(folder, recognizer, photos, looks, targets == best, split)
 
 

@@ -201,7 +201,7 @@ def write_robustness(
 
 
 def write_rejection(
-    folder: Path, scores: Mapping[str, np.ndarray], threshold: float | None, split: str
+    folder: Path, scores: Mapping[str, np.ndarray], threshold: float | None
 ) -> None:
     """Writes rejection.png: how the gate tells cars from outside from everything else.
 
@@ -209,9 +209,7 @@ def write_rejection(
         scores: what the photos show, to the gate's probability of "car", 0 to 1, shape (photos,).
         threshold: the least probability with which a photo passes; None when all do.
     """
-    total = sum(map(len, scores.values()))
-    title = f"What the gate lets pass: {photos_of(total, split)}"
-    figure = new_figure(title, 1.1 + 1.55 * len(scores))
+    figure = new_figure("What the gate lets pass", 1.1 + 1.55 * len(scores))
     panels = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
     colours = (BLUE, YELLOW, ORANGE, GREEN)
     for number, (axes, (kind, values)) in enumerate(zip(panels, scores.items(), strict=True)):
