@@ -156,7 +156,9 @@ class Judge:
         elif self.calibration is None:
             verdict, reason = REVIEW, _UNCALIBRATED
         elif level == finest:
-            verdict, reason = AUTO_TAG, f"of answers this sure {_percent(self.precision)} are right"
+            # Of validation photos, for that is where the threshold was seen to hold.
+            share = _percent(self.precision)
+            verdict, reason = AUTO_TAG, f"of validation answers this sure {share} were right"
         else:
             verdict, reason = REVIEW, self._doubt(level, best, models, years, plausible)
         return Recognition(
@@ -215,7 +217,7 @@ class Judge:
         if len(plausible.labels) > 1:
             times = f"{100 * self.coverage:g} times in 100"
             return f"the car is one of {len(plausible.labels)} classes, {times}"
-        return f"of answers this sure fewer than {_percent(self.precision)} are right"
+        return f"of validation answers this sure fewer than {_percent(self.precision)} were right"
 
 
 def _entry(table, share: float, name: str) -> None:

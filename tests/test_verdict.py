@@ -187,12 +187,15 @@ def test_thresholds_that_no_photo_reached_never_tag(best):
     (found,) = judge(with_thresholds(None, None, None)).recognitions(logits, [None], 5)
     assert found.predictions[0].confidence == pytest.approx(1)
     assert (found.verdict, found.level) == (REVIEW, None)
-    assert found.reason == "of answers this sure fewer than 98% are right"
+    assert found.reason == "of validation answers this sure fewer than 98% were right"
 
 
 def test_tag_says_how_many_such_answers_are_right():
-    assert answer(0.02, 0.95).reason == "of answers this sure 98% are right"
-    assert answer(0.02, 0.95, precision=0.995).reason == "of answers this sure 99.5% are right"
+    assert answer(0.02, 0.95).reason == "of validation answers this sure 98% were right"
+    assert (
+        answer(0.02, 0.95, precision=0.995).reason
+        == "of validation answers this sure 99.5% were right"
+    )
 
 
 @pytest.mark.parametrize("top_k", [1, 5])
@@ -234,7 +237,7 @@ def test_nothing_sure_counts_the_plausible_classes():
 def test_nothing_sure_and_one_class_plausible():
     found = answer(0.05, 0.6, 0.05, 0.09, 0.07, 0.07)
     assert len(found.plausible.labels) == 1
-    assert found.reason == "of answers this sure fewer than 98% are right"
+    assert found.reason == "of validation answers this sure fewer than 98% were right"
 
 
 # Classes that say less than a year

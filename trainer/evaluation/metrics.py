@@ -79,17 +79,6 @@ _CLASS = datasets.Value("int64")
 _ROW = datasets.Sequence(datasets.Value("float64"))
 
 
-class TopK(evaluate.Metric):
-    """The share of photos whose class is among the first k; predictions are rows of scores."""
-
-    def _info(self):
-        return _info("top-k accuracy", "", predictions=_ROW)
-
-    def _compute(self, predictions, references, k=(1, 3, 5)):
-        rank = ranks(np.asarray(predictions), np.asarray(references))
-        return {f"top{number}": float((rank < number).mean()) for number in k}
-
-
 class PrecisionRecallF1(evaluate.Metric):
     """Macro (over the classes that occur) and weighted; predictions are class numbers."""
 

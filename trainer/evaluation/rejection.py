@@ -49,7 +49,7 @@ _PART_SIDES = (0.12, 0.3)  # of the photo's sides
 # Inverse strength of the penalty: strong, because there are about as many channels as photos.
 # A hundred times as much did as well and took three times as long.
 _PENALTY = 0.001
-_FOLDS = 5
+_FOLDS = 10
 
 
 @dataclass(frozen=True)
