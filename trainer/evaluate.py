@@ -13,6 +13,7 @@ gallery among them: look at it, and keep it.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -73,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TEST,
                         help="the photos to measure on (default: %(default)s)")  # fmt: skip
     parser.add_argument("--others", type=Path, metavar="FOLDER",
-                        help="photos that show no car; with them the checkpoint gets a "
-                        "gate, and without them it refuses nothing but cars unlike all "
-                        "that it knows")  # fmt: skip
+                        help="photos that show no car, or the name of their folder in "
+                        "MARQUE_DATA; with them the checkpoint gets a gate, and without them "
+                        "it refuses nothing but cars unlike all that it knows")  # fmt: skip
     parser.add_argument("--no-exteriors", type=Path, metavar="FILE",
                         help="CSV with a column photo: paths in the data sets that show "
                         "the inside or a part of a car")  # fmt: skip
@@ -145,9 +146,12 @@ def _lessons(
     """What the gate learns from; nothing without photos of other things."""
     if not options.others:
         return []
-    if not options.others.is_dir():
+    folder = options.others
+    if not folder.is_dir():  # like a data set, it may lie in the folder that MARQUE_DATA names
+        folder = Path(os.environ.get("MARQUE_DATA", "")) / folder
+    if not folder.is_dir():
         raise DataError(f"--others {options.others}: there is no such folder")
-    readers = [(options.others / path).read_bytes for path in photos_below(options.others)]
+    readers = [(folder / path).read_bytes for path in photos_below(folder)]
     if not readers:
         raise DataError(f"--others {options.others}: there is no photo in it")
     lessons = rejection.cars_and_parts(recognizer, photos)
