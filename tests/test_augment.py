@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from conftest import TINY_LABELS
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
+from space.checkpoints import open_checkpoint
 from space.photos import load_photo
 from trainer import weights
 from trainer.augment import augment
@@ -53,6 +55,19 @@ def test_a_plain_photo_keeps_its_subject():
     assert images[24:40, 24:40].mean() > 2 * images[:6].mean()
 
 
+def test_shrunk_photos_lie_whole_in_a_larger_frame():
+    """White and black photos in turn: what surrounds a white one is black."""
+    white = torch.tensor([255, 0] * 50, dtype=torch.uint8)
+    pixels = white.view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
+    torch.manual_seed(0)
+    shares = (augment(pixels, 64, shrink=1.0)[::2] > 100).float().mean(dim=(1, 2, 3))
+    assert shares.min() > 0.05  # something may be erased
+    assert shares.max() < 0.95
+    assert 0.3 < shares.mean() < 0.6  # a side of 0.4 to 0.9 is 0.44 of the area on average
+    torch.manual_seed(0)
+    assert (augment(pixels, 64)[::2] > 100).float().mean() > 0.9
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing():
     factors = [learning_rate_factor(done / 100, warmup=0.2) for done in range(101)]
     assert factors[0] == pytest.approx(1 / 25)
@@ -95,6 +110,17 @@ def test_weights_from_a_file_replace_all_but_the_head(tmp_path):
     assert model.conv_stem.weight.equal(other.conv_stem.weight)
     assert model.get_classifier().out_features == 4
     assert origin == "file start.safetensors"
+
+
+def test_a_checkpoint_brings_the_outputs_of_the_labels_that_both_know(tiny_checkpoint):
+    labels = ("new", TINY_LABELS[2], TINY_LABELS[0])
+    model, origin = create_model("test_efficientnet", 3, str(tiny_checkpoint), labels)
+    known = open_checkpoint(tiny_checkpoint).model
+    for mine, theirs in ((1, 2), (2, 0)):
+        assert torch.equal(model.classifier.weight[mine], known.classifier.weight[theirs])
+        assert torch.equal(model.classifier.bias[mine], known.classifier.bias[theirs])
+    assert torch.equal(model.conv_stem.weight, known.conv_stem.weight)
+    assert origin.endswith("with 2 of the 3 outputs of its head")
 
 
 def test_noise_only_when_asked_for():

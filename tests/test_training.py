@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
 OPTIONS = (
     "--model test_efficientnet --weights none --train-size 32 --test-size 32 --cache-size 40 "
-    "--batch-size 8 --split 60/20/20 --keep-non-exteriors --lr 0.003 --epochs 3"
+    "--batch-size 8 --split 60/20/20 --keep-non-exteriors --lr 0.003 --epochs 3 "
+    "--mixup 0.2 --cutmix 1 --shrink 0.2"
 ).split()
 
 
@@ -186,7 +187,7 @@ def test_two_processes_train_together_on_the_same_photos(photos, finished, tmp_p
 def test_training_learns_what_tells_the_classes_apart(photos, tmp_path):
     out = tmp_path / "learning"
     arguments = command(photos, out, "--epochs=25", "--train-size=48", "--cache-size=64")
-    result = run([*arguments, "--test-size=48"])
+    result = run([*arguments, "--test-size=48", "--mixup=0", "--cutmix=0", "--shrink=0"])
     assert result.returncode == 0, result.stderr
     status = evaluate(
         [str(out / "checkpoint"), f"--data=cars={photos}", f"--split-file={out / 'split.csv'}"]
@@ -209,6 +210,9 @@ def test_training_learns_what_tells_the_classes_apart(photos, tmp_path):
         ({"precision": "int8"}, "--precision is int8"),
         ({"ema": 1.0}, "--ema is 1.0"),
         ({"lr": 0.0}, "--lr is 0.0"),
+        ({"mixup": -0.1}, "--mixup is -0.1; it must not be negative"),
+        ({"shrink": 1.5}, "--shrink is 1.5; it must be between 0 and 1"),
+        ({"cutmix": 1.0, "batch_size": 7}, "--batch-size is 7; mixup and CutMix need pairs"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, message):
