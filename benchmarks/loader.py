@@ -22,11 +22,12 @@ from torch.utils.data import DataLoader
 
 from space.checkpoints import write_json
 from space.transforms import normalize
-from trainer.augment import augment
+from trainer.augment import Augment
 from trainer.cache import CachedPhotos, collate
 from trainer.memory import keep_freed_memory
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import git_revision
+from trainer.settings import AugmentationSettings
 from trainer.sources import read_sources
 
 RESULT = Path(__file__).with_name("loader.json")
@@ -81,6 +82,7 @@ def rate(work: Callable[[], int]) -> float:
 
 def load(photos: CachedPhotos, size: int, model: Any) -> int:
     """One pass of the training loader and its augmentation."""
+    augment = Augment(AugmentationSettings())
     count = 0
     for pixels, _ in DataLoader(photos, BATCH, shuffle=True, drop_last=True, collate_fn=collate):
         normalize(augment(pixels, size), model.pretrained_cfg)

@@ -34,6 +34,8 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
+from space.heads import MlpHead, replace_classifier
 from space.labels import Car, parse_label
 from space.transforms import DATA_KEYS
 
@@ -83,7 +85,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: torch.nn.Module,
+    model: Any,
     *,
     architecture: str,
     model_args: Mapping[str, Any],
@@ -109,6 +111,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: a weight is not finite, or does not fit `dtype`.
     """
+    head = model.get_classifier()
     tensors = {}
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
@@ -129,6 +132,7 @@ def save_checkpoint(
             for car in (cars or [parse_label(label) for label in labels])
         ],
         "model_args": dict(model_args),
+        **({"mlp_head": list(head.hidden)} if isinstance(head, MlpHead) else {}),
         # Tells transformers to compute in float32 although the file is smaller than that.
         "dtype": "float32",
         "pretrained_cfg": {
@@ -325,7 +329,7 @@ def _read_data_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return data_config
 
 
-def _build(folder: Path, config: dict[str, Any], num_classes: int) -> torch.nn.Module:
+def _build(folder: Path, config: dict[str, Any], num_classes: int) -> Any:
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise CheckpointError(
@@ -333,9 +337,13 @@ def _build(folder: Path, config: dict[str, Any], num_classes: int) -> torch.nn.M
         )
     model_args = config.get("model_args") or {}
     try:
-        return timm.create_model(
+        model: Any = timm.create_model(
             architecture, pretrained=False, num_classes=num_classes, **model_args
         )
+        if hidden := config.get("mlp_head"):
+            features = model.get_classifier().in_features
+            replace_classifier(model, MlpHead(features, hidden, num_classes))
+        return model
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: {architecture} cannot be built with {model_args}: {error}"

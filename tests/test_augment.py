@@ -10,9 +10,19 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from space.checkpoints import open_checkpoint
 from space.photos import load_photo
 from trainer import weights
-from trainer.augment import augment
-from trainer.loop import learning_rate_factor
+from trainer.augment import Augment, replace_backgrounds
+from trainer.optimization import one_cycle
+from trainer.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model
+
+
+def augment(pixels: torch.Tensor, size: int, **settings) -> torch.Tensor:
+    return Augment(AugmentationSettings(**settings))(pixels, size)
+
+
+NOTHING = dict.fromkeys(("aspect", "rotate", "flip", "colour", "grey", "erase"), 0.0) | {
+    "crop_area": 1.0
+}
 
 
 @pytest.fixture
@@ -68,8 +78,71 @@ def test_shrunk_photos_lie_whole_in_a_larger_frame():
     assert (augment(pixels, 64)[::2] > 100).float().mean() > 0.9
 
 
+def test_nothing_asked_for_changes_nothing(pixels):
+    assert torch.allclose(augment(pixels, 80, **NOTHING), pixels.float(), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop_area": 0.5},
+        {"aspect": 0.2},
+        {"rotate": 8.0},
+        {"flip": 1.0},
+        {"colour": 0.3},
+        {"grey": 1.0},
+        {"blur": 1.0},
+        {"jpeg": 1.0},
+        {"downscale": 1.0},
+        {"erase": 1.0},
+        {"shrink": 1.0},
+        {"policy": "randaugment"},
+        {"policy": "trivialaugment"},
+        {"policy": "augmix"},
+    ],
+    ids=str,
+)
+def test_each_augmentation_changes_photos_and_keeps_their_range(pixels, settings):
+    torch.manual_seed(0)
+    images = augment(pixels, 80, **(NOTHING | settings))
+    assert images.shape == pixels.shape
+    assert images.isfinite().all()
+    assert images.min() >= 0
+    assert images.max() <= 255
+    assert (images - pixels).abs().mean() > 1
+
+
+@pytest.mark.parametrize("name", ["blur", "jpeg", "downscale"])
+def test_spoilt_photos_lose_detail_and_keep_their_colours(pixels, name):
+    torch.manual_seed(0)
+    images = augment(pixels, 80, **(NOTHING | {name: 1.0}))
+    assert images.std() < 0.95 * pixels.float().std()
+    assert images.mean() == pytest.approx(pixels.float().mean(), abs=3)
+
+
+def test_a_share_of_photos_is_changed():
+    pixels = torch.randint(256, (400, 3, 32, 32), dtype=torch.uint8)
+    torch.manual_seed(0)
+    images = augment(pixels, 32, **(NOTHING | {"downscale": 0.25}))
+    changed = (images - pixels).abs().amax(dim=(1, 2, 3)) > 1
+    assert 0.18 < changed.float().mean() < 0.32
+
+
+def test_a_blacked_out_background_gets_that_of_another_photo():
+    torch.manual_seed(0)
+    pixels = torch.full((4, 3, 64, 64), 200, dtype=torch.uint8)
+    pixels[1] = 0
+    pixels[1, :, 16:48, 16:48] = 90
+    pixels[1, :, 30:32, 30:32] = 0  # a dark speck within the car
+    replaced = replace_backgrounds(pixels, 1.0)
+    assert (replaced[1, :, 18:46, 18:46] == pixels[1, :, 18:46, 18:46]).all()
+    assert (replaced[1, :, :12] == 200).all()
+    assert torch.equal(replaced[[0, 2, 3]], pixels[[0, 2, 3]])
+    assert torch.equal(replace_backgrounds(pixels, 0.0), pixels)
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing():
-    factors = [learning_rate_factor(done / 100, warmup=0.2) for done in range(101)]
+    factors = [one_cycle(done / 100, warmup=0.2) for done in range(101)]
     assert factors[0] == pytest.approx(1 / 25)
     assert max(factors) == factors[20] == pytest.approx(1)
     assert factors[:21] == sorted(factors[:21])

@@ -1,43 +1,76 @@
 """Augmentation of whole batches, on the device that trains, from the cached pixels.
 
 One random affine map a photo does crop, aspect, flip and rotation at once, so that the photo is
-interpolated once; colour is one more pass.
+interpolated once; colour is one more pass. What can only be done photo by photo (blur, JPEG, the
+published policies) costs more and is for a share of the photos.
 """
 
+import io
 import math
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms import v2
 
-MIN_AREA = 0.4  # of the photo that a crop keeps
-ASPECT = 0.2  # stretched or squeezed by up to this share
-MAX_DEGREES = 8.0
-COLOUR = 0.35  # brightness, contrast and saturation by up to this share
-GREY_PROBABILITY = 0.05
-ERASE_PROBABILITY = 0.3
+from trainer.copies import BLACK
+from trainer.settings import AugmentationSettings
+
 ERASE_AREA = (0.02, 0.15)
 SHRUNK_SIDE = (0.4, 0.9)  # of the frame that a shrunk photo fills
+BLUR = (0.002, 0.015)  # standard deviation, as a share of the side
+JPEG_QUALITY = (15, 70)
+DOWNSCALED_SIDE = (0.25, 0.7)  # of the photo, before it is scaled up again
+# A background counts as painted out when it is this share of the photo and of its border.
+BLACKED_OUT = 0.15
+BLACK_BORDER = 0.6
+
+_POLICIES = {
+    "randaugment": v2.RandAugment,  # Cubuk et al. 2019, arXiv:1909.13719
+    "trivialaugment": v2.TrivialAugmentWide,  # Müller and Hutter 2021, arXiv:2103.10158
+    "augmix": v2.AugMix,  # Hendrycks et al. 2019, arXiv:1912.02781
+}
 
 
-def augment(pixels: torch.Tensor, size: int, shrink: float = 0.0) -> torch.Tensor:
-    """Random crops, flips, rotations, colours and erasures.
+class Augment:
+    """Random changes to batches of photos, as strong as the settings say."""
 
-    Args:
-        pixels: uint8, shape (batch, 3, height, width).
-        size: side of the square result.
-        shrink: the share of photos that are not cropped but put small into a larger frame, 0 to 1.
+    def __init__(self, settings: AugmentationSettings):
+        self._settings = settings
+        policy = _POLICIES.get(settings.policy)
+        self._policy = policy() if policy else None
 
-    Returns:
-        float 0..255, shape (batch, 3, size, size). Draws from torch's global generator.
-    """
-    images = pixels.float()
-    # Bilinear sampling skips pixels when it shrinks by much; a smooth reduction goes first.
-    near = math.ceil(size * 1.25)
-    if images.shape[-1] > near * 1.2:
-        images = F.interpolate(images, (near, near), mode="bilinear", antialias=True)
-    images = _warp(images, size, shrink)
-    images = _recolour(images)
-    return _erase(images)
+    def __call__(self, pixels: torch.Tensor, size: int) -> torch.Tensor:
+        """Changes each photo of a batch in its own way.
+
+        Args:
+            pixels: uint8, shape (batch, 3, height, width).
+            size: side of the square result.
+
+        Returns:
+            float 0..255, shape (batch, 3, size, size). Draws from torch's global generator.
+        """
+        settings = self._settings
+        if settings.backgrounds:
+            pixels = replace_backgrounds(pixels, settings.backgrounds)
+        images = pixels.float()
+        # Bilinear sampling skips pixels when it shrinks by much; a smooth reduction goes first.
+        near = math.ceil(size * 1.25)
+        if images.shape[-1] > near * 1.2:
+            images = F.interpolate(images, (near, near), mode="bilinear", antialias=True)
+        images = _warp(images, size, settings)
+        images = _recolour(images, settings)
+        if self._policy:
+            for index in _drawn(len(images), settings.policy_share):
+                images[index] = self._policy(images[index].byte()).float()
+        for share, degrade in (
+            (settings.downscale, _downscaled),
+            (settings.blur, _blurred),
+            (settings.jpeg, _pressed),
+        ):
+            for index in _drawn(len(images), share):
+                images[index] = degrade(images[index])
+        return _erase(images, settings.erase)
 
 
 def _uniform(count: int, low: float, high: float, like: torch.Tensor) -> torch.Tensor:
@@ -45,19 +78,53 @@ def _uniform(count: int, low: float, high: float, like: torch.Tensor) -> torch.T
     return torch.empty(count).uniform_(low, high).to(like.device)
 
 
-def _warp(images: torch.Tensor, size: int, shrink: float) -> torch.Tensor:
+def _draw(low: float, high: float) -> float:
+    return torch.empty(()).uniform_(low, high).item()
+
+
+def _drawn(count: int, share: float) -> list[int]:
+    """The photos that a change happens to; draws nothing when it happens to none."""
+    return (torch.rand(count) < share).nonzero().flatten().tolist() if share else []
+
+
+def replace_backgrounds(pixels: torch.Tensor, share: float) -> torch.Tensor:
+    """Puts another photo of the batch where a background was painted black.
+
+    Args:
+        pixels: uint8, shape (batch, 3, height, width).
+        share: of the photos with a blacked-out background that get another one, 0 to 1.
+    """
+    black = pixels.amax(dim=1, keepdim=True) <= BLACK
+    border = torch.cat([black[..., 0, :], black[..., -1, :], black[..., 0], black[..., -1]], dim=-1)
+    chosen = (
+        (black.float().mean(dim=(1, 2, 3)) >= BLACKED_OUT)
+        & (border.float().mean(dim=(1, 2)) >= BLACK_BORDER)
+        & (_uniform(len(pixels), 0, 1, pixels) < share)
+    )
+    if not chosen.any():
+        return pixels
+    # Paint and car meet in a fringe of dark pixels, which the mask takes in as well; specks of
+    # black within the car stay, being smaller than what the erosion takes away.
+    mask = black.float()
+    mask = -F.max_pool2d(-mask, 5, stride=1, padding=2)
+    mask = F.max_pool2d(mask, 7, stride=1, padding=3) > 0
+    others = pixels.roll(1, dims=0)
+    return torch.where(mask & chosen.view(-1, 1, 1, 1), others, pixels)
+
+
+def _warp(images: torch.Tensor, size: int, settings: AugmentationSettings) -> torch.Tensor:
     n = len(images)
-    side = _uniform(n, MIN_AREA, 1.0, images).sqrt()
+    side = _uniform(n, settings.crop_area, 1.0, images).sqrt()
     shrunk = torch.zeros(n, dtype=torch.bool, device=images.device)
-    if shrink:
-        shrunk = _uniform(n, 0, 1, images) < shrink
+    if settings.shrink:
+        shrunk = _uniform(n, 0, 1, images) < settings.shrink
         side = torch.where(shrunk, 1 / _uniform(n, *SHRUNK_SIDE, images), side)
-    stretch = (_uniform(n, -1, 1, images) * math.log1p(ASPECT)).exp().sqrt()
+    stretch = (_uniform(n, -1, 1, images) * math.log1p(settings.aspect)).exp().sqrt()
     widest = torch.where(shrunk, math.inf, 1.0)
     width = torch.minimum(side * stretch, widest)
     height = torch.minimum(side / stretch, widest)
-    angle = _uniform(n, -MAX_DEGREES, MAX_DEGREES, images).deg2rad()
-    flip = torch.where(_uniform(n, 0, 1, images) < 0.5, -1.0, 1.0)
+    angle = _uniform(n, -settings.rotate, settings.rotate, images).deg2rad()
+    flip = torch.where(_uniform(n, 0, 1, images) < settings.flip, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3, device=images.device)
     theta[:, 0, 0] = width * angle.cos() * flip
     theta[:, 0, 1] = -height * angle.sin()
@@ -84,15 +151,17 @@ def _surroundings(images: torch.Tensor, size: int) -> torch.Tensor:
     return torch.where(plain, flat, blurred)
 
 
-def _recolour(images: torch.Tensor) -> torch.Tensor:
+def _recolour(images: torch.Tensor, settings: AugmentationSettings) -> torch.Tensor:
     n = len(images)
 
     def factor() -> torch.Tensor:
-        return _uniform(n, 1 - COLOUR, 1 + COLOUR, images).view(n, 1, 1, 1)
+        return _uniform(n, 1 - settings.colour, 1 + settings.colour, images).view(n, 1, 1, 1)
 
+    if not (settings.colour or settings.grey):
+        return images
     grey = _grey(images)
     saturation = factor()
-    saturation[_uniform(n, 0, 1, images) < GREY_PROBABILITY] = 0
+    saturation[_uniform(n, 0, 1, images) < settings.grey] = 0
     images = torch.lerp(grey, images, saturation)
     mean = grey.mean(dim=(2, 3), keepdim=True)
     images = torch.lerp(mean, images, factor())
@@ -104,13 +173,33 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (images * weights).sum(dim=1, keepdim=True)
 
 
-def _erase(images: torch.Tensor) -> torch.Tensor:
+def _downscaled(image: torch.Tensor) -> torch.Tensor:
+    size = image.shape[-1]
+    small = max(8, round(size * _draw(*DOWNSCALED_SIDE)))
+    image = F.interpolate(image[None], (small, small), mode="bilinear", antialias=True)
+    return F.interpolate(image, (size, size), mode="bilinear", align_corners=False)[0]
+
+
+def _blurred(image: torch.Tensor) -> torch.Tensor:
+    sigma = max(0.3, image.shape[-1] * _draw(*BLUR))
+    return v2.functional.gaussian_blur(image, 2 * math.ceil(2 * sigma) + 1, sigma)
+
+
+def _pressed(image: torch.Tensor) -> torch.Tensor:
+    file = io.BytesIO()
+    v2.functional.to_pil_image(image.byte().cpu()).save(
+        file, "JPEG", quality=round(_draw(*JPEG_QUALITY))
+    )
+    with Image.open(file) as pressed:
+        return v2.functional.pil_to_tensor(pressed).to(image.device).float()
+
+
+def _erase(images: torch.Tensor, share: float) -> torch.Tensor:
     """Random Erasing (Zhong et al. 2017, arXiv:1708.04896) with a grey patch."""
     size = images.shape[-1]
-    erased = torch.rand(len(images)) < ERASE_PROBABILITY
-    for index in erased.nonzero().flatten().tolist():
-        area = torch.empty(1).uniform_(*ERASE_AREA).item() * size * size
-        ratio = math.exp(torch.empty(1).uniform_(-1, 1).item())
+    for index in _drawn(len(images), share):
+        area = _draw(*ERASE_AREA) * size * size
+        ratio = math.exp(_draw(-1, 1))
         height = min(size, max(1, round(math.sqrt(area * ratio))))
         width = min(size, max(1, round(math.sqrt(area / ratio))))
         top = int(torch.randint(size - height + 1, ()))

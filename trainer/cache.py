@@ -171,12 +171,16 @@ class PhotoCache:
 
 
 class CachedPhotos(torch.utils.data.Dataset):
-    """Photos of a cache as batches: (uint8 pixels (batch, 3, height, width), class indices)."""
+    """Photos of a cache as batches: (uint8 pixels (batch, 3, height, width), class indices).
+
+    Attributes:
+        targets: the class of each photo, int64, shape (photos,).
+    """
 
     def __init__(self, cache: PhotoCache, rows: Sequence[int], targets: Sequence[int]):
         self._pixels = cache.pixels()
         self._rows = np.asarray(rows, dtype=np.int64)
-        self._targets = torch.as_tensor(targets, dtype=torch.long)
+        self.targets = torch.as_tensor(targets, dtype=torch.long)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -184,7 +188,7 @@ class CachedPhotos(torch.utils.data.Dataset):
     def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         # A whole batch in one gather; the loader's collate function has nothing left to do.
         pixels = torch.from_numpy(self._pixels[self._rows[list(indices)]])
-        return pixels, self._targets[list(indices)]
+        return pixels, self.targets[list(indices)]
 
 
 def collate(batch):

@@ -1,108 +1,102 @@
-"""The settings of a training run: each field is an option of the command line."""
+"""From the command line and a recipe to the settings of a run, refused where they contradict."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from trainer.settings import (
+    MARGIN_HEADS,
+    AugmentationSettings,
+    DataSettings,
+    LossSettings,
+    MachineSettings,
+    NetworkSettings,
+    RunSettings,
+    ScheduleSettings,
+)
 from trainer.source import Columns, DataError
 from trainer.splits import Scheme
-from trainer.weights import AUTO, RANDOM
+from trainer.weights import RANDOM
+
+RECIPES = Path(__file__).with_name("recipes")
+
+GROUPS = (
+    RunSettings,
+    DataSettings,
+    NetworkSettings,
+    ScheduleSettings,
+    LossSettings,
+    AugmentationSettings,
+    MachineSettings,
+)
 
 
 class ConfigError(ValueError):
     """A setting is wrong or two contradict; the message names field and value."""
 
 
-def _option(help: str, **kwargs):
-    return field(metadata={"help": help}, **kwargs)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    RunSettings,
+    DataSettings,
+    NetworkSettings,
+    ScheduleSettings,
+    LossSettings,
+    AugmentationSettings,
+    MachineSettings,
+):
     """All settings of a run; contradictions are refused at construction."""
 
-    data: tuple[str, ...] = _option(
-        "a data set, NAME=LOCATION, or NAME alone for the folder of that name in MARQUE_DATA; a "
-        "folder, zip, CSV of addresses, Hub id or kaggle:OWNER/DATASET; may be given several times"
-    )
-    out: Path = _option("the run's folder; its checkpoint/ is what gets published")
-    model: str = _option("any timm network", default="tf_efficientnet_lite0")
-    weights: str = _option(
-        f"starting weights: {AUTO} (ImageNet, from the Hub or an installed package), a "
-        f".safetensors or .pth file, a checkpoint folder to go on from, or {RANDOM} to train from "
-        "noise",
-        default=AUTO,
-    )
-    resume: bool = _option("go on with the run in --out where it stopped", default=False)
+    def __post_init__(self) -> None:
+        self._check_values()
+        self._check_that_nothing_contradicts()
 
-    image_column: str = _option("the column of pictures in a Hub data set", default="image")
-    label_column: str = _option("the column of classes in a Hub data set", default="label")
-    split_file: Path | None = _option(
-        "use this split instead of dealing a new one (CSV source,path,label,split,group)",
-        default=None,
-    )
-    split: str = _option(
-        "how photos are dealt without --split-file: training/validation/test in percent "
-        "(70/15/15), training/test (90/10), official, or a fold (fold:2/5)",
-        default="80/10/10",
-    )
-    keep_non_exteriors: bool = _option(
-        "train on photos that show no car from outside too", default=False
-    )
-    seed: int = _option("for the split, the order of photos and the augmentation", default=0)
+    def _check(self, ok: bool, name: str, rule: str) -> None:
+        if not ok:
+            raise ConfigError(f"{option_of(name)} is {getattr(self, name)}; {rule}")
 
-    epochs: int = _option("times through the training photos", default=16)
-    batch_size: int = _option("photos a step, over all processes", default=64)
-    train_size: int = _option("side of the square in training, in pixels", default=160)
-    start_size: int = _option(
-        "side in the first epoch, growing to --train-size over the first half of the "
-        "run (progressive resizing); 0 for --train-size throughout",
-        default=0,
-    )
-    test_size: int = _option("side of the square in use and validation, in pixels", default=224)
-    cache_size: int = _option("side of the cached photos that training crops from", default=256)
-
-    lr: float = _option("peak learning rate of the pretrained layers (AdamW)", default=8e-4)
-    head_lr_factor: float = _option("the new head learns this many times faster", default=4.0)
-    warmup: float = _option("share of all steps over which the rate rises", default=0.15)
-    weight_decay: float = _option("of matrices and kernels, not of biases and norms", default=0.05)
-    label_smoothing: float = _option("0 trains on hard labels", default=0.1)
-    mixup: float = _option(
-        "alpha of mixup, which blends two photos and their labels (0.2 is usual); 0 for none",
-        default=0.0,
-    )
-    cutmix: float = _option(
-        "alpha of CutMix, which pastes a part of one photo into another (1 is usual); 0 for none",
-        default=0.0,
-    )
-    mix_share: float = _option("share of batches that mixup or CutMix mixes", default=0.5)
-    shrink: float = _option(
-        "share of photos that are put small into a larger frame, for cars that fill a part of "
-        "the photo only",
-        default=0.0,
-    )
-    dropout: float = _option("before the head", default=0.2)
-    ema: float = _option(
-        "decay of the averaged weights that are kept; 0 keeps the raw ones", default=0.998
-    )
-    clip: float = _option("largest gradient norm; 0 for no limit", default=5.0)
-    accumulate: int = _option("batches whose gradients are summed before a step", default=1)
-    precision: str = _option("fp32, bf16 or fp16", default="fp32")
-    cache: Path = _option("where decoded photos are kept", default=Path(".cache/photos"))
-
-    def __post_init__(self):
-        def check(ok: bool, name: str, rule: str) -> None:
-            if not ok:
-                option = "--" + name.replace("_", "-")
-                raise ConfigError(f"{option} is {getattr(self, name)}; {rule}")
-
-        check(bool(self.data), "data", "give at least one data set")
-        for name in ("epochs", "batch_size", "accumulate"):
+    def _check_values(self) -> None:
+        check = self._check
+        if not self.data:
+            raise ConfigError("--data is missing; give at least one data set")
+        for name in ("epochs", "batch_size", "accumulate", "decay_epochs"):
             check(getattr(self, name) >= 1, name, "it must be at least 1")
         for name in ("train_size", "test_size", "cache_size"):
             check(getattr(self, name) >= 32, name, "it must be at least 32 pixels")
+        for name in ("warmup", "label_smoothing", "dropout", "drop_path", "ema"):
+            check(0 <= getattr(self, name) < 1, name, "it must be at least 0 and below 1")
+        for name in ("lr", "head_lr_factor", "margin_scale", "teacher_temperature"):
+            check(getattr(self, name) > 0, name, "it must be above 0")
+        for name in ("crop_area", "layer_decay", "top_share"):
+            check(0 < getattr(self, name) <= 1, name, "it must be above 0 and at most 1")
+        for name in (
+            *("flip", "grey", "blur", "jpeg", "downscale", "erase", "shrink", "backgrounds"),
+            *("policy_share", "mix_share", "teacher_share"),
+        ):
+            check(0 <= getattr(self, name) <= 1, name, "it must be between 0 and 1")
+        for name in (
+            *("mixup", "cutmix", "weight_decay", "clip", "aspect", "rotate", "focal", "margin"),
+            *("level_loss", "patience", "plateau_patience", "head_epochs", "top_epochs"),
+        ):
+            check(getattr(self, name) >= 0, name, "it must not be negative")
+        check(0 <= self.colour < 1, "colour", "it must be at least 0 and below 1")
+        for item in fields(self):
+            choices = item.metadata["choices"]
+            if choices:
+                value = getattr(self, item.name)
+                check(value in choices, item.name, f"it is one of {', '.join(choices)}")
+        widths = self.hidden.split("-")
+        check(
+            all(width.isdecimal() and int(width) for width in widths),
+            "hidden",
+            "write widths as in 2048-1024",
+        )
+
+    def _check_that_nothing_contradicts(self) -> None:
+        check = self._check
         check(
             self.start_size == 0 or 32 <= self.start_size <= self.train_size,
             "start_size",
@@ -113,20 +107,45 @@ class TrainConfig:
         except DataError as error:
             raise ConfigError(f"--split: {error}") from None
         check(scheme.validation > 0, "split", "the epoch is chosen on validation photos")
-        for name in ("warmup", "label_smoothing", "dropout", "ema"):
-            check(0 <= getattr(self, name) < 1, name, "it must be at least 0 and below 1")
-        for name in ("lr", "head_lr_factor"):
-            check(getattr(self, name) > 0, name, "it must be above 0")
-        for name in ("mix_share", "shrink"):
-            check(0 <= getattr(self, name) <= 1, name, "it must be between 0 and 1")
-        for name in ("mixup", "cutmix", "weight_decay", "clip"):
-            check(getattr(self, name) >= 0, name, "it must not be negative")
+        mixes = bool(self.mixup or self.cutmix)
         check(
-            not (self.mixup or self.cutmix) or self.batch_size % 2 == 0,
+            not mixes or self.batch_size % 2 == 0,
             "batch_size",
             "mixup and CutMix need pairs: make it even",
         )
-        check(self.precision in ("fp32", "bf16", "fp16"), "precision", "it is fp32, bf16 or fp16")
+        check(
+            self.head not in MARGIN_HEADS or not mixes,
+            "head",
+            "a margin needs one class a photo: leave out --mixup and --cutmix",
+        )
+        check(
+            self.head not in MARGIN_HEADS or not self.focal,
+            "head",
+            "a margin and a focal loss both re-weigh hard photos: leave out --focal",
+        )
+        check(
+            not (self.class_weights and self.balanced),
+            "class_weights",
+            "--balanced makes up for rare classes already: choose one of the two",
+        )
+        check(
+            self.head_epochs + self.top_epochs < self.epochs,
+            "head_epochs",
+            f"with --top-epochs {self.top_epochs} no epoch of {self.epochs} trains all layers",
+        )
+        from_noise = self.weights == RANDOM
+        for name in ("head_epochs", "top_epochs", "freeze_norm"):
+            check(
+                not (from_noise and getattr(self, name)),
+                name,
+                f"with --weights {RANDOM} the frozen layers would stay noise",
+            )
+        check(
+            not self.patience or self.schedule in ("constant", "plateau", "step"),
+            "patience",
+            f"--schedule {self.schedule} learns most in its last epochs, which stopping early "
+            "would leave out: take constant, step or plateau, or no patience",
+        )
 
     @property
     def scheme(self) -> Scheme:
@@ -138,10 +157,15 @@ class TrainConfig:
         """Where a Hub data set keeps pictures and classes."""
         return Columns(self.image_column, self.label_column)
 
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """The widths of the hidden layers of an MLP head."""
+        return tuple(int(width) for width in self.hidden.split("-"))
+
     def as_json(self) -> dict[str, Any]:
         """The settings that make the run what it is: not where it lies, nor whether it resumes."""
         settings = asdict(self)
-        for name in ("out", "cache", "resume"):
+        for name in ("out", "cache", "resume", "tracker"):
             del settings[name]
         settings["data"] = list(self.data)
         settings["split_file"] = self.split_file and str(self.split_file)
@@ -156,38 +180,104 @@ class TrainConfig:
         return max(self.start_size, min(self.train_size, int(size) // 32 * 32))
 
 
-def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
-    """Reads the command line; wrong usage prints why and exits with 2."""
+def option_of(name: str) -> str:
+    """The command-line option of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings that a recipe makes.
+
+    Args:
+        name: of a file in `trainer/recipes`, or a path that ends in .toml.
+
+    Raises:
+        ConfigError: there is none, it is no TOML, or a key is no setting or of another type.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise ConfigError(
+            f"--recipe is {name}; there is no {path.name} (known recipes: {known})"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"--recipe is {name}; {path} is no TOML: {error}") from None
+    by_name = {item.name: item for item in fields(TrainConfig)}
+    values = {}
+    for key, value in settings.items():
+        if key not in by_name or key in ("out", "recipe", "resume"):
+            raise ConfigError(f"{path}: {key} is no setting that a recipe can make")
+        values[key] = _from_toml(path, by_name[key], value)
+    return values
+
+
+def _from_toml(path: Path, item: Field, value: Any) -> Any:
+    if item.name == "data" and isinstance(value, list):
+        return tuple(str(spec) for spec in value)
+    kind = _kind(item)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{path}: {item.name} is {value!r}; it should be a {kind.__name__}")
+    return value
+
+
+def _kind(item: Field) -> Any:
+    return Path if item.type == Path | None else item.type
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: an option a setting, in their groups."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch trainer/train.py",
         description="Trains a car recogniser and writes its checkpoint to OUT/checkpoint.",
     )
-    for item in fields(TrainConfig):
-        option = "--" + item.name.replace("_", "-")
-        if item.name == "data":
-            parser.add_argument(
-                option,
-                action="append",
-                required=True,
-                metavar="NAME=SOURCE",
-                help=item.metadata["help"],
-            )
-        elif item.type is bool:
-            parser.add_argument(option, action="store_true", help=item.metadata["help"])
-        else:
-            required = item.default is MISSING
-            shown = "" if required or item.default is None else " (default: %(default)s)"
-            kind = Path if item.type == Path | None else item.type
-            parser.add_argument(
-                option,
-                type=kind,
-                required=required,
-                default=None if required else item.default,
-                help=item.metadata["help"] + shown,
-            )
-    values = vars(parser.parse_args(arguments))
-    values["data"] = tuple(values["data"])
+    # What is not given stays out of the result, so that a recipe can stand in for it.
+    for group in GROUPS:
+        section = parser.add_argument_group(str(group.__doc__).rstrip(".").lower())
+        for item in fields(group):
+            _add_option(section, item)
+    return parser
+
+
+def _add_option(section: Any, item: Field) -> None:
+    text = item.metadata["help"].replace("%", "%%")
+    name, given = option_of(item.name), argparse.SUPPRESS
+    if item.name == "data":
+        section.add_argument(
+            name, action="append", default=given, metavar="NAME=LOCATION", help=text
+        )
+    elif item.type is bool:
+        action = argparse.BooleanOptionalAction
+        section.add_argument(name, action=action, default=given, help=text)
+    else:
+        shown = "" if item.default in (None, "", Path()) else f" (default: {item.default})"
+        section.add_argument(
+            name,
+            type=_kind(item),
+            choices=item.metadata["choices"] or None,
+            required=item.name == "out",
+            default=given,
+            help=text + shown,
+        )
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
+    """Reads the command line; wrong usage prints why and exits with 2."""
+    parser = build_parser()
+    given = vars(parser.parse_args(arguments))
+    if "data" in given:
+        given["data"] = tuple(given["data"])
     try:
-        return TrainConfig(**values)
+        return TrainConfig(**_with_recipe(given))
     except ConfigError as error:
         parser.error(str(error))
+
+
+def _with_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = given.get("recipe", "")
+    return {**(read_recipe(recipe) if recipe else {}), **given}

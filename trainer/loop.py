@@ -15,15 +15,18 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from timm.data import Mixup
-from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from space.transforms import normalize
-from trainer.augment import augment
+from trainer.augment import Augment
 from trainer.cache import CachedPhotos, collate
+from trainer.classes import Classes
 from trainer.config import TrainConfig
+from trainer.losses import Objective
+from trainer.optimization import Schedule, Stages, build_optimizer
+from trainer.order import EpochOrder
 
 
 class TrainingError(RuntimeError):
@@ -44,17 +47,6 @@ class EpochResult:
     seconds: float
 
 
-def learning_rate_factor(done: float, warmup: float) -> float:
-    """The share of the peak learning rate after a share `done` of all steps, both 0 to 1.
-
-    One cycle of two cosines (Smith and Topin 2017, arXiv:1708.07120): from 1/25 up to 1 over the
-    warm-up, then down to nearly nothing.
-    """
-    if done < warmup:
-        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / warmup)) / 2
-    return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
-
-
 class Trainer:
     """Trains one network with the accelerator it is given, on one process or several."""
 
@@ -63,11 +55,19 @@ class Trainer:
         config: TrainConfig,
         accelerator: Accelerator,
         model: Any,
+        classes: Classes,
         data_config: dict[str, Any],
         train: CachedPhotos,
         validation: CachedPhotos,
+        teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ):
-        """Prepares everything; `data_config` is the preprocessing of validation and use."""
+        """Prepares everything.
+
+        Args:
+            classes: what the network's outputs mean.
+            data_config: the preprocessing of validation and use.
+            teacher: see `trainer.losses.Objective`.
+        """
         if len(train) < config.batch_size:
             raise TrainingError(
                 f"{len(train)} training photos are fewer than one batch of {config.batch_size}; "
@@ -76,33 +76,45 @@ class Trainer:
         self._config = config
         self._accelerator = accelerator
         self._data_config = data_config
+        self._device = accelerator.device
+        self._memory_format = (
+            torch.channels_last if config.channels_last else torch.contiguous_format
+        )
+        self._augment = Augment(config)
+        # Mixed targets are smoothed by the objective, like others.
         self._mix = (
             Mixup(
                 config.mixup,
                 config.cutmix,
                 prob=config.mix_share,
-                label_smoothing=config.label_smoothing,
-                num_classes=model.num_classes,
+                label_smoothing=0,
+                num_classes=len(classes.labels),
             )
             if config.mixup or config.cutmix
             else None
         )
-        self._device = accelerator.device
-        model = model.to(self._device).to(memory_format=torch.channels_last)
+        counts = torch.bincount(train.targets, minlength=len(classes.labels))
+        self._objective = Objective(config, classes.cars, counts.to(self._device), teacher)
+        model = model.to(self._device).to(memory_format=self._memory_format)
         self._raw_model = model
         # Copied before accelerate wraps the network's forward for mixed precision: a copy made
         # afterwards would still call the original. The decay itself warms up, or a short run
         # would average mostly its untrained start.
         self._ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
+        if config.compile:
+            model.compile()
+        order = EpochOrder(train.targets, config.seed, balanced=config.balanced)
         train_loader = DataLoader(
-            train, config.batch_size, shuffle=True, drop_last=True, collate_fn=collate
+            train, config.batch_size, sampler=order, drop_last=True, collate_fn=collate
         )
         validation_loader = DataLoader(validation, config.batch_size, collate_fn=collate)
-        optimizer = torch.optim.AdamW(self._parameter_groups(model))
+        optimizer = build_optimizer(config, model)
+        self._stages = Stages(config, model)
         self._model, self._optimizer, self._train_loader, self._validation_loader = (
             accelerator.prepare(model, optimizer, train_loader, validation_loader)
         )
         self._steps_per_epoch = math.ceil(len(self._train_loader) / config.accumulate)
+        self._schedule = Schedule(config, optimizer, self._steps_per_epoch)
         self.history: list[EpochResult] = []
 
     @property
@@ -115,29 +127,29 @@ class Trainer:
         """The network that validation judges and the checkpoint keeps."""
         return self._ema.module if self._ema else self._raw_model
 
-    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
-        config = self._config
-        head = {id(parameter) for parameter in model.get_classifier().parameters()}
-        groups = []
-        for group in param_groups_weight_decay(model, config.weight_decay):
-            for in_head in (False, True):
-                parameters = [p for p in group["params"] if (id(p) in head) == in_head]
-                if parameters:
-                    peak = config.lr * (config.head_lr_factor if in_head else 1)
-                    groups.append({**group, "params": parameters, "lr": peak, "peak_lr": peak})
-        return groups
-
     def fit(self, after_epoch: Callable[[], None]) -> None:
-        """Runs the remaining epochs.
+        """Runs the remaining epochs, or fewer when patience runs out.
 
         Args:
             after_epoch: called on the main process when `history` has a new line.
         """
-        while len(self.history) < self._config.epochs:
-            self.history.append(self._epoch(len(self.history)))
+        while len(self.history) < self._config.epochs and not self.out_of_patience:
+            result = self._epoch(len(self.history))
+            self.history.append(result)
+            self._schedule.after_epoch(result.validation_loss)
             if self._accelerator.is_main_process:
                 after_epoch()
             self._accelerator.wait_for_everyone()
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last epochs brought neither a better loss nor more photos right."""
+        patience = self._config.patience
+        if not patience or not self.history:
+            return False
+        lowest = min(self.history, key=lambda row: row.validation_loss).epoch
+        most = max(self.history, key=lambda row: row.validation_top1).epoch
+        return len(self.history) - max(lowest, most) >= patience
 
     def _epoch(self, epoch: int) -> EpochResult:
         config, accelerator = self._config, self._accelerator
@@ -149,7 +161,7 @@ class Trainer:
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # timm's Mixup draws from it
         self._train_loader.set_epoch(epoch)
-        self._model.train()
+        self._stages.begin(epoch)
         loss_sum = torch.zeros((), device=self._device)
         step = epoch * self._steps_per_epoch
         bar = tqdm(
@@ -160,24 +172,18 @@ class Trainer:
         )
         for number, (pixels, targets) in enumerate(bar, start=1):
             with accelerator.accumulate(self._model):
-                images = augment(pixels, size, config.shrink)
+                images = self._augment(pixels, size)
                 if self._mix:
                     images, targets = self._mix(images, targets)
-                inputs = normalize(images, self._data_config)
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                inputs = self._inputs(images)
                 with accelerator.autocast():
                     logits = self._model(inputs)
-                    loss = F.cross_entropy(
-                        logits.float(),
-                        targets,
-                        # Mixed targets are smoothed already.
-                        label_smoothing=0 if self._mix else config.label_smoothing,
-                    )
+                loss = self._objective(logits, targets, inputs)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     if config.clip:
                         accelerator.clip_grad_norm_(self._model.parameters(), config.clip)
-                    self._set_learning_rate(step)
+                    self._schedule.before_step(step)
                 self._optimizer.step()
                 self._optimizer.zero_grad()
                 if accelerator.sync_gradients:
@@ -202,11 +208,9 @@ class Trainer:
             seconds=time.monotonic() - started,
         )
 
-    def _set_learning_rate(self, step: int) -> None:
-        done = step / (self._steps_per_epoch * self._config.epochs)
-        factor = learning_rate_factor(done, self._config.warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+        inputs = normalize(images, self._data_config)
+        return inputs.contiguous(memory_format=self._memory_format)
 
     @staticmethod
     def _check_loss(loss: torch.Tensor, epoch: int) -> None:
@@ -222,8 +226,7 @@ class Trainer:
         model = self.kept_model.eval()
         rows = []
         for pixels, targets in self._validation_loader:
-            inputs = normalize(pixels, self._data_config)
-            logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
+            logits = model(self._inputs(pixels)).float()
             rank = (logits > logits.gather(1, targets[:, None])).sum(1)
             loss = F.cross_entropy(logits, targets, reduction="none")
             rows.append(
@@ -263,7 +266,11 @@ class Trainer:
                 history = json.loads(file.metadata()["history"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path} is damaged and cannot be resumed from: {error}") from error
-        for name, value in self._config.as_json().items():
+        mine = self._config.as_json()
+        # A run that ran out of memory went on with smaller batches, and more of them a step.
+        for settings in (mine, config):
+            settings["batch_size"] = settings.get("batch_size", 0) * settings.pop("accumulate", 0)
+        for name, value in mine.items():
             if config.get(name) != value:
                 raise TrainingError(
                     f"--{name.replace('_', '-')} is {value}, but the run to resume has "
@@ -278,6 +285,8 @@ class Trainer:
             state.setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
         self.history = [EpochResult(**row) for row in history]
+        for row in self.history:
+            self._schedule.after_epoch(row.validation_loss)
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,12 +9,14 @@ A run's folder holds
     log.csv curves.png  every epoch
 """
 
+import copy
 import csv
+import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +25,23 @@ if not __package__:  # run as a script: the repository is the place to import fr
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import CheckpointError, file_hash, save_checkpoint
 from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
-from trainer.config import TrainConfig, parse_config
+from trainer.config import ConfigError, TrainConfig, parse_config
 from trainer.curves import write_log
 from trainer.data import DataSet, load_data
+from trainer.heads import attach_head, fold_head
 from trainer.loop import Trainer, TrainingError
 from trainer.memory import keep_freed_memory
 from trainer.provenance import describe_run
 from trainer.source import DataError
 from trainer.splits import TRAIN, VALIDATION, write_split
-from trainer.weights import WeightsError, create_model
+from trainer.trackers import start_tracker, track
+from trainer.weights import WeightsError, create_model, read_teacher
 
 CHECKPOINT = "checkpoint"
 RESUME = "resume.safetensors"
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = parse_config(arguments)
     try:
         train(config)
-    except (DataError, WeightsError, TrainingError, CheckpointError) as error:
+    except (ConfigError, DataError, WeightsError, TrainingError, CheckpointError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -71,12 +76,41 @@ def train(config: TrainConfig) -> Path:
     _check_out(config)
     accelerator = Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
-        gradient_accumulation_steps=config.accumulate,
-        dataloader_config=DataLoaderConfiguration(
-            split_batches=True, use_seedable_sampler=True, data_seed=config.seed
-        ),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # With frozen layers, processes must not wait for gradients that never come.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                find_unused_parameters=bool(config.head_epochs or config.top_epochs)
+            )
+        ],
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=config.out,
     )
-    set_seed(config.seed)
+    accelerator.print(_settings(config))
+    start_tracker(config, accelerator)
+    photos = _load(config, accelerator)
+    accelerator.print(_summary(photos.data))
+    while True:
+        try:
+            _fit(config, accelerator, photos)
+            break
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            config = _halved(config, accelerator)
+            accelerator.free_memory()
+    accelerator.end_training()
+    return config.out / CHECKPOINT
+
+
+@dataclass(frozen=True)
+class _Photos:
+    data: DataSet
+    train: CachedPhotos
+    validation: CachedPhotos
+
+
+def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
     dealing = accelerator.is_main_process and not config.resume
     with accelerator.main_process_first():
         training_cache = PhotoCache(config.cache, geometry(config.cache_size))
@@ -95,30 +129,54 @@ def train(config: TrainConfig) -> Path:
             _write_split_and_left_out(config.out, data)
         training_rows = data.cached(training_cache, TRAIN)
         validation_rows = data.cached(serving_cache, VALIDATION)
-    classes = data.classes
-    accelerator.print(_summary(data))
+    return _Photos(
+        data,
+        CachedPhotos(training_cache, *training_rows),
+        CachedPhotos(serving_cache, *validation_rows),
+    )
+
+
+def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None:
+    """Builds the network and trains it, from the last finished epoch if there is one."""
+    set_seed(config.seed)
+    accelerator.gradient_accumulation_steps = config.accumulate
+    classes = photos.data.classes
     model, weights = create_model(
-        config.model, len(classes.labels), config.weights, classes.labels, drop_rate=config.dropout
+        config.model,
+        len(classes.labels),
+        config.weights,
+        classes.labels,
+        drop_rate=config.dropout,
+        **({"drop_path_rate": config.drop_path} if config.drop_path else {}),
     )
     accelerator.print(f"starting weights: {weights}")
+    attach_head(model, config, classes.cars)
     data_config = geometry(config.test_size) | {
         key: model.pretrained_cfg[key] for key in ("mean", "std")
     }
+    teacher = (
+        read_teacher(config.teacher, classes.labels, data_config, accelerator.device)
+        if config.teacher
+        else None
+    )
     trainer = Trainer(
         config,
         accelerator,
         model,
+        classes,
         data_config,
-        CachedPhotos(training_cache, *training_rows),
-        CachedPhotos(serving_cache, *validation_rows),
+        photos.train,
+        photos.validation,
+        teacher,
     )
-    if config.resume:
+    if (config.out / RESUME).exists():
         trainer.load_state(config.out / RESUME)
         accelerator.print(f"resuming after epoch {len(trainer.history)}")
+    facts: dict[str, Any] = {}
     if accelerator.is_main_process:
         facts = describe_run(
             config,
-            data,
+            photos.data,
             split_hash=file_hash(config.out / SPLIT),
             weights=weights,
             processes=accelerator.num_processes,
@@ -130,6 +188,7 @@ def train(config: TrainConfig) -> Path:
             _replace_checkpoint(config, trainer, classes, data_config, facts)
         write_log(config.out, trainer.history)
         trainer.save_state(config.out / RESUME)
+        track(accelerator, result)
         print(
             f"epoch {result.epoch}: training loss {result.train_loss:.3f}, validation top-1 "
             f"{result.validation_top1:.1%}, top-5 {result.validation_top5:.1%}"
@@ -138,8 +197,43 @@ def train(config: TrainConfig) -> Path:
         )
 
     trainer.fit(after_epoch)
-    accelerator.end_training()
-    return config.out / CHECKPOINT
+    if trainer.out_of_patience:
+        accelerator.print(
+            f"stopped early: no progress in {config.patience} epochs; epoch {trainer.best.epoch} "
+            "is kept"
+        )
+
+
+def _halved(config: TrainConfig, accelerator: Accelerator) -> TrainConfig:
+    """The same run in half the memory: two batches of half the size for one step.
+
+    Raises:
+        TrainingError: it cannot be halved.
+    """
+    batch = config.batch_size
+    # One process that changes its batch while others wait for its gradients would wait for ever.
+    if accelerator.num_processes > 1 or batch % 4:
+        raise TrainingError(
+            f"out of memory with --batch-size {batch}; take --batch-size {max(1, batch // 2)} "
+            f"--accumulate {2 * config.accumulate}, which is the same run in less memory, or a "
+            "smaller --train-size"
+        )
+    halved = replace(config, batch_size=batch // 2, accumulate=2 * config.accumulate)
+    print(
+        f"out of memory: going on with --batch-size {halved.batch_size} "
+        f"--accumulate {halved.accumulate}",
+        flush=True,
+    )
+    return halved
+
+
+def _settings(config: TrainConfig) -> str:
+    """All settings as they are after recipe and command line, in lines that a recipe may have."""
+    return "\n".join(
+        f"{name} = {json.dumps(value)}"
+        for name, value in config.as_json().items()
+        if value is not None
+    )
 
 
 def _check_out(config: TrainConfig) -> None:
@@ -187,7 +281,7 @@ def _replace_checkpoint(
         shutil.rmtree(leftover, ignore_errors=True)
     save_checkpoint(
         new,
-        trainer.kept_model,
+        fold_head(copy.deepcopy(trainer.kept_model)),
         architecture=config.model,
         model_args={},
         labels=classes.labels,

@@ -2,13 +2,14 @@
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import timm
 import torch
+import torch.nn.functional as F
 from huggingface_hub import (
     get_hf_file_metadata,
     hf_hub_download,
@@ -84,6 +85,56 @@ def imagenet_classifier(architecture: str) -> tuple[Any, str]:
     except RuntimeError as error:
         raise WeightsError(f"the weights ({origin}) do not fit: {error}") from None
     return model.eval(), origin
+
+
+def read_teacher(
+    source: str,
+    labels: Sequence[str],
+    data_config: Mapping[str, Any],
+    device: torch.device,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A checkpoint to distil from, as a function from a student's inputs to the teacher's logits.
+
+    Args:
+        source: a folder or `org/name[@revision]`.
+        labels: the student's.
+        data_config: the student's preprocessing; the teacher sees the photos in its own size and
+            normalisation.
+
+    Returns:
+        From inputs (batch, 3, height, width) to logits (batch, classes) in the order of `labels`.
+
+    Raises:
+        WeightsError: it cannot be opened, or lacks one of the labels.
+    """
+    try:
+        checkpoint = open_checkpoint(source)
+    except CheckpointError as error:
+        raise WeightsError(f"the teacher {source} cannot be used: {error}") from error
+    missing = [label for label in labels if label not in checkpoint.labels]
+    if missing:
+        raise WeightsError(
+            f"the teacher {source} does not know {len(missing)} of the classes, such as "
+            f"{missing[0]!r}; train it on the same data sets"
+        )
+    order = torch.tensor([checkpoint.labels.index(label) for label in labels], device=device)
+    model = checkpoint.model.to(device).to(memory_format=torch.channels_last)
+    size = checkpoint.data_config["input_size"][1:]
+
+    def column(config: Mapping[str, Any], key: str) -> torch.Tensor:
+        return torch.tensor(config[key], device=device).view(1, 3, 1, 1)
+
+    factor = column(data_config, "std") / column(checkpoint.data_config, "std")
+    shift = (column(data_config, "mean") - column(checkpoint.data_config, "mean")) / column(
+        checkpoint.data_config, "std"
+    )
+
+    @torch.no_grad()
+    def teach(inputs: torch.Tensor) -> torch.Tensor:
+        seen = F.interpolate(inputs * factor + shift, size, mode="bilinear", antialias=True)
+        return model(seen.contiguous(memory_format=torch.channels_last))[:, order]
+
+    return teach
 
 
 def _continue_from(

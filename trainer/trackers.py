@@ -1,0 +1,36 @@
+"""Curves in TensorBoard or trackio, for those who watch runs there."""
+
+from dataclasses import asdict
+
+from accelerate import Accelerator
+
+from trainer.config import ConfigError, TrainConfig
+from trainer.loop import EpochResult
+
+PROJECT = "marque"
+
+
+def start_tracker(config: TrainConfig, accelerator: Accelerator) -> None:
+    """Opens the tracker that the settings name, with all settings.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if config.tracker == "none":
+        return
+    if not accelerator.log_with:
+        raise ConfigError(
+            f"--tracker is {config.tracker}, which is not installed; "
+            f"`pip install {config.tracker}` brings it"
+        )
+    settings = {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in config.as_json().items()
+    }
+    accelerator.init_trackers(PROJECT, settings)
+
+
+def track(accelerator: Accelerator, result: EpochResult) -> None:
+    """Tells the tracker, if there is one, how an epoch went."""
+    values = asdict(result)
+    accelerator.log(values, step=values.pop("epoch"))
