@@ -14,6 +14,7 @@ from conftest import draw_car
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint
+from trainer.config import parse_config
 from trainer.evaluate import main as evaluate
 
 ROOT = Path(__file__).parent.parent
