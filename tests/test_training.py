@@ -235,9 +235,7 @@ def test_two_processes_learn_what_one_learns(photos, tmp_path):
 def test_the_settings_that_a_run_prints_make_the_same_run(photos, tmp_path):
     out = tmp_path / "first"
     printed = run(command(photos, out, "--epochs=1")).stdout
-    lines = printed.splitlines()
-    first = next(n for n, line in enumerate(lines) if line.startswith("recipe ="))
-    settings = [line for line in lines[first + 1 :] if " = " in line]
+    settings = [line for line in printed.splitlines() if " = " in line]
     recipe = tmp_path / "again.toml"
     recipe.write_text("\n".join(settings) + "\n")
     again = parse_config(["--recipe", str(recipe), "--out", str(tmp_path / "x")])

@@ -234,6 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line: an option a setting, in their groups."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch trainer/train.py",
+        usage="%(prog)s --data NAME=LOCATION --out RUN [--recipe NAME] [options]",
         description="Trains a car recogniser and writes its checkpoint to OUT/checkpoint.",
     )
     # What is not given stays out of the result, so that a recipe can stand in for it.

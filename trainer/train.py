@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from space.checkpoints import CheckpointError, file_hash, save_checkpoint
 from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
-from trainer.config import ConfigError, TrainConfig, parse_config
+from trainer.config import GROUPS, ConfigError, TrainConfig, parse_config
 from trainer.curves import write_log
 from trainer.data import DataSet, load_data
 from trainer.heads import attach_head, fold_head
@@ -228,11 +228,13 @@ def _halved(config: TrainConfig, accelerator: Accelerator) -> TrainConfig:
 
 
 def _settings(config: TrainConfig) -> str:
-    """All settings as they are after recipe and command line, in lines that a recipe may have."""
+    """All settings after recipe and command line, as a recipe of its own would write them."""
+    values = config.as_json()
     return "\n".join(
-        f"{name} = {json.dumps(value)}"
-        for name, value in config.as_json().items()
-        if value is not None
+        f"{item.name} = {json.dumps(values[item.name])}"
+        for group in GROUPS
+        for item in fields(group)
+        if item.name != "recipe" and values.get(item.name) is not None
     )
 
 
