@@ -36,7 +36,7 @@ from trainer.curves import write_log
 from trainer.data import DataSet, load_data
 from trainer.heads import attach_head, fold_head
 from trainer.loop import Trainer, TrainingError
-from trainer.memory import keep_freed_memory
+from trainer.memory import give_back_freed_memory, keep_freed_memory
 from trainer.provenance import describe_run
 from trainer.source import DataError
 from trainer.splits import TRAIN, VALIDATION, write_split
@@ -90,15 +90,10 @@ def train(config: TrainConfig) -> Path:
     start_tracker(config, accelerator)
     photos = _load(config, accelerator)
     accelerator.print(_summary(photos.data))
-    while True:
-        try:
-            _fit(config, accelerator, photos)
-            break
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            config = _halved(config, accelerator)
-            accelerator.free_memory()
+    while not _fits_into_memory(config, accelerator, photos):
+        config = _halved(config, accelerator)
+        accelerator.free_memory()
+        give_back_freed_memory()
     accelerator.end_training()
     return config.out / CHECKPOINT
 
@@ -134,6 +129,18 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
         CachedPhotos(training_cache, *training_rows),
         CachedPhotos(serving_cache, *validation_rows),
     )
+
+
+def _fits_into_memory(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> bool:
+    """Trains; False, with all that the attempt held let go, when there was not enough memory."""
+    try:
+        _fit(config, accelerator, photos)
+    except RuntimeError as error:
+        # The second is what oneDNN, which does convolutions on CPUs, says when it gets no memory.
+        if should_reduce_batch_size(error) or "could not create a primitive" in str(error):
+            return False
+        raise
+    return True
 
 
 def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None:
