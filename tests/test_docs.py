@@ -30,7 +30,10 @@ def measured(name: str) -> list[float]:
     ("page", "files"),
     [
         ("README.md", ("space/checkpoint/metrics.json",)),
-        ("docs/EVALUATION.md", ("space/checkpoint/metrics.json", "benchmarks/gate.json")),
+        (
+            "docs/EVALUATION.md",
+            ("space/checkpoint/metrics.json", "benchmarks/gate.json", "benchmarks/unknown.json"),
+        ),
         ("docs/LEAK.md", ("benchmarks/leak.json",)),
         ("docs/AUDIT.md", ("benchmarks/findings.json",)),
     ],
