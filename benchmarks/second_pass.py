@@ -111,11 +111,12 @@ def main() -> None:
     photos = [photo for photo in photos if photo.split == options.split]
     if options.photos:
         photos = random.Random(0).sample(photos, min(options.photos, len(photos)))
+    found: dict[str, Any] = {}
     written = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
     if options.split == TEST:
         if VALIDATION not in written:
             parser.error(f"{RESULT.name} names no look yet; run with --split {VALIDATION} first")
-        look, found = SecondLook(**written[VALIDATION]["look"]), {}
+        look = SecondLook(**written[VALIDATION]["look"])
     else:
         halves = np.isin([photo.group for photo in photos], sorted({p.group for p in photos})[::2])
         chosen_on = [photo for photo, first in zip(photos, halves, strict=True) if first]
