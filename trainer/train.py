@@ -74,18 +74,7 @@ def train(config: TrainConfig) -> Path:
     """
     keep_freed_memory()
     _check_out(config)
-    accelerator = Accelerator(
-        mixed_precision="no" if config.precision == "fp32" else config.precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        # With frozen layers, processes must not wait for gradients that never come.
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(
-                find_unused_parameters=bool(config.head_epochs or config.top_epochs)
-            )
-        ],
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=config.out,
-    )
+    accelerator = build_accelerator(config)
     accelerator.print(_settings(config))
     start_tracker(config, accelerator)
     photos = _load(config, accelerator)
@@ -101,6 +90,22 @@ def train(config: TrainConfig) -> Path:
             accelerator.free_memory()
     accelerator.end_training()
     return config.out / CHECKPOINT
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """What spreads a run over its device and processes."""
+    return Accelerator(
+        mixed_precision="no" if config.precision == "fp32" else config.precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # With frozen layers, processes must not wait for gradients that never come.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                find_unused_parameters=bool(config.head_epochs or config.top_epochs)
+            )
+        ],
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=config.out,
+    )
 
 
 @dataclass(frozen=True)
