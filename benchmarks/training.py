@@ -38,7 +38,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.loader import rate
-from benchmarks.usual import train_usually
 from space.checkpoints import write_json
 from trainer.cache import CachedPhotos, PhotoCache, collate, geometry
 from trainer.classes import Classes, unite
@@ -186,15 +185,20 @@ def measure_loop(sample: Sample, case: Case, batch_size: int, rounds: int) -> di
 
 
 def measure_usual(sample: Sample, case: Case, batch_size: int, rounds: int) -> dict[str, Any]:
-    """The real loop against the usual one, which runs in processes of its own."""
+    """The real loop against the usual one."""
     trainer, _ = build_trainer(sample, case, batch_size, rounds)
-    labels = len(sample.classes.labels)
     usual_rates: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         sample.write(Path(folder), case.steps * batch_size)
-        usual = partial(train_usually, Path(folder), case.network, case.size, labels, batch_size)
-        # A fresh process has memory handled as usual: `keep_freed_memory` is a part of the loop.
-        trainer.fit(lambda: usual_rates.append(in_own_process(usual)))
+        command = [sys.executable, "-m", "benchmarks.usual", folder, case.network, str(case.size)]
+        command += [f"--classes={len(sample.classes.labels)}", f"--batch-size={batch_size}"]
+
+        # A process of its own has its memory handled as usual: `keep_freed_memory` belongs to the
+        # real loop.
+        def usual() -> float:
+            return float(subprocess.check_output(command, cwd=ROOT, text=True))
+
+        trainer.fit(lambda: usual_rates.append(usual()))
     return asdict(case) | compared("loop", loop_rates(trainer), "usual", usual_rates[1:])
 
 
@@ -291,7 +295,9 @@ def measure_memory(counts: Sequence[int]) -> list[dict[str, int]]:
         with tempfile.TemporaryDirectory() as folder:
             readers = [partial(draw, seed) for seed in range(count)]
             PhotoCache(folder, geometry(DRAWN_SIDE)).add(readers, f"drawing {count} photos")
-            before, peak = in_own_process(partial(load_epoch, Path(folder), count))
+            # A fresh interpreter, whose memory nothing has grown before.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                before, peak = pool.submit(load_epoch, Path(folder), count).result()
         found.append({
             "photos": count,
             "pixels_bytes": count * 3 * DRAWN_SIDE**2,
@@ -325,12 +331,6 @@ def own_memory() -> int:
     """Bytes that are this process's own; the kernel may drop those of mapped files (Linux)."""
     status = Path("/proc/self/status").read_text("utf-8")
     return 1024 * int(status.partition("RssAnon:")[2].split()[0])
-
-
-def in_own_process(work: Callable[[], Any]) -> Any:
-    """What a function returns in a fresh interpreter."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work).result()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,11 @@
-"""The training loop that most people write first, which `benchmarks.training` compares with."""
+"""The training loop that most people write first, which `benchmarks.training` compares with.
 
+    python -m benchmarks.usual FOLDER tf_efficientnet_lite0 160 --classes 196 --batch-size 64
+
+FOLDER has a folder for each class. Prints how many photos a second one epoch trained on.
+"""
+
+import argparse
 import time
 from pathlib import Path
 
@@ -11,6 +17,17 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 WORKERS = 2
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("network")
+    parser.add_argument("size", type=int)
+    parser.add_argument("--classes", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    print(train_usually(**vars(parser.parse_args())))
 
 
 def train_usually(folder: Path, network: str, size: int, classes: int, batch_size: int) -> float:
@@ -52,3 +69,7 @@ def train_usually(folder: Path, network: str, size: int, classes: int, batch_siz
     for inputs, targets in loader:
         step(inputs, targets)
     return len(loader) * batch_size / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()
