@@ -74,7 +74,22 @@ def train(config: TrainConfig) -> Path:
     """
     keep_freed_memory()
     _check_out(config)
-    accelerator = Accelerator(
+    accelerator = build_accelerator(config)
+    accelerator.print(_settings(config))
+    start_tracker(config, accelerator)
+    photos = _load(config, accelerator)
+    accelerator.print(_summary(photos.data))
+    while not _fits_into_memory(config, accelerator, photos):
+        config = _halved(config, accelerator)
+        accelerator.free_memory()
+        give_back_freed_memory()
+    accelerator.end_training()
+    return config.out / CHECKPOINT
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """What spreads a run over its device and processes."""
+    return Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         # With frozen layers, processes must not wait for gradients that never come.
@@ -86,16 +101,6 @@ def train(config: TrainConfig) -> Path:
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=config.out,
     )
-    accelerator.print(_settings(config))
-    start_tracker(config, accelerator)
-    photos = _load(config, accelerator)
-    accelerator.print(_summary(photos.data))
-    while not _fits_into_memory(config, accelerator, photos):
-        config = _halved(config, accelerator)
-        accelerator.free_memory()
-        give_back_freed_memory()
-    accelerator.end_training()
-    return config.out / CHECKPOINT
 
 
 @dataclass(frozen=True)
