@@ -128,6 +128,12 @@ class TrainConfig(
             "class_weights",
             "--balanced makes up for rare classes already: choose one of the two",
         )
+        for name in ("teacher_share", "teacher_temperature"):
+            check(
+                bool(self.teacher) or getattr(self, name) == getattr(LossSettings, name),
+                name,
+                "nothing is distilled without a --teacher: give its checkpoint",
+            )
         check(
             self.head_epochs + self.top_epochs < self.epochs,
             "head_epochs",
@@ -208,7 +214,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     values = {}
     for key, value in settings.items():
         if key not in by_name or key in ("out", "recipe", "resume"):
-            raise ConfigError(f"{path}: {key} is no setting that a recipe can make")
+            raise ConfigError(f"{path}: {key} = {value!r} is no setting that a recipe can make")
         values[key] = _from_toml(path, by_name[key], value)
     return values
 

@@ -112,6 +112,10 @@ class _Photos:
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
     dealing = accelerator.is_main_process and not config.resume
+    # One process deals. The others, and a resumed run, take the photos that it dealt; a split
+    # file is dealt already, so that machines need not share --out.
+    dealt = None if dealing else config.out / SPLIT
+    split_file = dealt if config.resume else config.split_file or dealt
     with accelerator.main_process_first():
         training_cache = PhotoCache(config.cache, geometry(config.cache_size))
         serving_cache = PhotoCache(config.cache, geometry(config.test_size))
@@ -119,8 +123,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
             config.data,
             training_cache,
             columns=config.columns,
-            # One process deals. The others, and a resumed run, take the photos that it dealt.
-            split_file=config.split_file if dealing else config.out / SPLIT,
+            split_file=split_file,
             scheme=config.scheme,
             seed=config.seed,
             exteriors=not config.keep_non_exteriors,
