@@ -42,7 +42,7 @@ def train_usually(folder: Path, network: str, size: int, classes: int, batch_siz
         size: side of the square that it is trained at, in pixels.
         classes: outputs of the network.
     """
-    model: Any = timm.create_model(network, num_classes=classes).train()
+    model: Any = timm.create_model(network, num_classes=classes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     transform = transforms.Compose([
         transforms.RandomResizedCrop(size),
