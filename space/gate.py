@@ -39,10 +39,19 @@ def look(model: Any, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         Logits (batch, classes), and features (batch, channels): the mean of each stage's maps, then
         the input of the classifier.
     """
+    logits, features, _ = look_closely(model, inputs)
+    return logits, features
+
+
+def look_closely(
+    model: Any, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `look`, and also what the classifier averages: maps (batch, channels, rows, columns), or
+    in another shape from networks that are not convolutional."""
     final, stages = model.forward_intermediates(inputs, output_fmt="NCHW")
     means = [stage.mean(dim=(2, 3)) for stage in stages]
     features = torch.cat([*means, model.forward_head(final, pre_logits=True)], dim=1)
-    return model.forward_head(final), features
+    return model.forward_head(final), features, final
 
 
 @dataclass(frozen=True)

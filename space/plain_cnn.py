@@ -42,7 +42,7 @@ class PlainCnn(nn.Module):
                 )
             )
             width = following
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.Sequential(*stages)
         self.feature_info = [
             {"num_chs": channels, "reduction": 2 ** (stage + 1), "module": f"stages.{stage}"}
             for stage, channels in enumerate(WIDTHS)
@@ -64,9 +64,7 @@ class PlainCnn(nn.Module):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """The last stage's maps, shape (batch, 512, height / 32, width / 32)."""
-        for stage in self.stages:
-            x = stage(x)
-        return x
+        return self.stages(x)
 
     def forward_intermediates(
         self, x: torch.Tensor, output_fmt: str = "NCHW"

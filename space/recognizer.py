@@ -12,6 +12,7 @@ from space.answers import Recognition
 from space.calibration import read_calibration
 from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from space.explain import Explainer
+from space.fusion import fused
 from space.gate import GATE, ClassifierGate, FeatureGate, look
 from space.labels import Car
 from space.levels import Levels
@@ -64,7 +65,10 @@ class CarRecognizer:
         self.source = checkpoint.source
         self.revision = checkpoint.revision
         self.data_config = checkpoint.data_config
-        self.model = checkpoint.model.to(device).to(memory_format=torch.channels_last)
+        model = checkpoint.model.to(device)
+        # Before the memory format: the fused weights would not have it.
+        model = fused(model, checkpoint.data_config["input_size"])
+        self.model = model.to(memory_format=torch.channels_last)
         self._device = torch.device(device)
         self._to_pixels = to_pixels(checkpoint.data_config)
         self.cars: tuple[Car, ...] = checkpoint.cars

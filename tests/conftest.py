@@ -6,7 +6,6 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from space.answers import MAKE, MODEL, YEAR
 from space.calibration import CALIBRATION, Calibration, ConfidenceMap
@@ -24,6 +23,7 @@ from space.recognizer import CarRecognizer
 from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
 from trainer.cache import PhotoCache, geometry
+from trainer.toys import draw_car
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
 TINY_DATA_CONFIG = {
@@ -34,30 +34,6 @@ TINY_DATA_CONFIG = {
     "mean": (0.5, 0.5, 0.5),
     "std": (0.5, 0.5, 0.5),
 }
-
-
-def draw_car(seed: int, colour: str = "firebrick", size: tuple[int, int] = (160, 120)):
-    """A toy car on a road; the seed moves it about, the colour may tell a class."""
-    rng = random.Random(seed)
-    width, height = size
-    picture = Image.new("RGB", size, rng.choice(["lightblue", "lightgrey", "wheat"]))
-    draw = ImageDraw.Draw(picture)
-    left, top = rng.uniform(0.05, 0.2) * width, rng.uniform(0.35, 0.45) * height
-    right, bottom = left + 0.7 * width, top + 0.3 * height
-    draw.rectangle((0, bottom, width, height), fill="dimgrey")
-    draw.rectangle((left, top, right, bottom), fill=colour)
-    draw.polygon(
-        [(left + 0.15 * width, top), (left + 0.25 * width, top - 0.2 * height),
-         (left + 0.5 * width, top - 0.2 * height), (left + 0.6 * width, top)],
-        fill=colour,
-    )  # fmt: skip
-    radius = 0.09 * height
-    for x in (left + 0.15 * width, left + 0.55 * width):
-        draw.ellipse((x - radius, bottom - radius, x + radius, bottom + radius), fill="black")
-    for _ in range(200):  # specks, so that no two pictures are copies
-        x, y = rng.randrange(width), rng.randrange(height)
-        draw.rectangle((x, y, x + 3, y + 3), fill=tuple(rng.randrange(256) for _ in range(3)))
-    return picture
 
 
 def save_tiny_checkpoint(folder: Path, seed: int) -> Path:

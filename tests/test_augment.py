@@ -1,4 +1,4 @@
-"""Augmentation, learning rate and starting weights."""
+"""Augmentation and starting weights."""
 
 import pytest
 import timm
@@ -11,7 +11,6 @@ from space.checkpoints import open_checkpoint
 from space.photos import load_photo
 from trainer import weights
 from trainer.augment import Augment, replace_backgrounds
-from trainer.optimization import one_cycle
 from trainer.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model
 
@@ -139,15 +138,6 @@ def test_a_blacked_out_background_gets_that_of_another_photo():
     assert (replaced[1, :, :12] == 200).all()
     assert torch.equal(replaced[[0, 2, 3]], pixels[[0, 2, 3]])
     assert torch.equal(replace_backgrounds(pixels, 0.0), pixels)
-
-
-def test_the_learning_rate_rises_then_falls_to_nothing():
-    factors = [one_cycle(done / 100, warmup=0.2) for done in range(101)]
-    assert factors[0] == pytest.approx(1 / 25)
-    assert max(factors) == factors[20] == pytest.approx(1)
-    assert factors[:21] == sorted(factors[:21])
-    assert factors[20:] == sorted(factors[20:], reverse=True)
-    assert factors[100] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_packaged_weights_know_imagenet(real_data, without_hub):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from test_copies import black_out, shrink
 from trainer.cache import PhotoCache, geometry
 from trainer.data import load_data, read_photos
 from trainer.make_split import main as make_split
-from trainer.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme
+from trainer.source import DataError
+from trainer.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme, write_split
 
 
 def make_cache(tmp_path: Path) -> PhotoCache:
@@ -27,6 +29,15 @@ def test_load_data_leaves_out_what_is_broken_and_keeps_the_rest(folders, tmp_pat
     )
     assert [problem.path for problem in data.problems] == ["BMW M3 Coupe 2012/broken.jpg"]
     assert data.sizes == {TRAIN: 12, VALIDATION: 4, TEST: 4, EXCLUDED: 0}
+
+
+def test_a_split_that_leaves_nothing_to_train_on_says_why(folders, tmp_path):
+    split = tmp_path / "split.csv"
+    data = read_photos([f"cars={folders}"], make_cache(tmp_path))
+    out = [replace(photo, split=EXCLUDED, reason="a drawing") for photo in data.photos]
+    write_split(split, out)
+    with pytest.raises(DataError, match=r"no photo for training; .*0\.png takes no part"):
+        load_data([f"cars={folders}"], make_cache(tmp_path), split_file=split)
 
 
 def test_the_fingerprint_is_of_the_photos_not_of_their_place(folders, tmp_path):

@@ -29,8 +29,6 @@ def measured(name: str) -> list[float]:
 @pytest.mark.parametrize(
     ("page", "files"),
     [
-        ("README.md", ("space/checkpoint/metrics.json",)),
-        ("docs/EVALUATION.md", ("space/checkpoint/metrics.json", "benchmarks/gate.json")),
         ("docs/LEAK.md", ("benchmarks/leak.json",)),
         ("docs/AUDIT.md", ("benchmarks/findings.json",)),
     ],

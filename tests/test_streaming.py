@@ -24,7 +24,8 @@ from trainer.config import ConfigError, TrainConfig
 from trainer.evaluate import main as evaluate
 from trainer.make_split import main as make_split
 from trainer.source import DataError
-from trainer.streaming import StreamedPhotos, keep_validation, open_stream
+from trainer.sources.stream import open_stream
+from trainer.streaming import StreamedPhotos, keep_validation
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
@@ -253,7 +254,8 @@ import json, sys
 from pathlib import Path
 from accelerate import Accelerator
 from trainer.config import parse_config
-from trainer.streaming import load_streamed, open_stream
+from trainer.sources.stream import open_stream
+from trainer.streaming import load_streamed
 sys.path.insert(0, "tests")
 from test_streaming import digests
 accelerator = Accelerator(cpu=True)

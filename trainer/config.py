@@ -132,6 +132,12 @@ class TrainConfig(
             "class_weights",
             "--balanced makes up for rare classes already: choose one of the two",
         )
+        for name in ("teacher_share", "teacher_temperature"):
+            check(
+                bool(self.teacher) or getattr(self, name) == getattr(LossSettings, name),
+                name,
+                "nothing is distilled without a --teacher: give its checkpoint",
+            )
         check(
             self.head_epochs + self.top_epochs < self.epochs,
             "head_epochs",
@@ -237,7 +243,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     values = {}
     for key, value in settings.items():
         if key not in by_name or key in ("out", "recipe", "resume"):
-            raise ConfigError(f"{path}: {key} is no setting that a recipe can make")
+            raise ConfigError(f"{path}: {key} = {value!r} is no setting that a recipe can make")
         values[key] = _from_toml(path, by_name[key], value)
     return values
 
@@ -263,6 +269,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line: an option a setting, in their groups."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch trainer/train.py",
+        usage="%(prog)s --data NAME=LOCATION --out RUN [--recipe NAME] [options]",
         description="Trains a car recogniser and writes its checkpoint to OUT/checkpoint.",
     )
     # What is not given stays out of the result, so that a recipe can stand in for it.

@@ -142,5 +142,6 @@ def load_data(
         photos = make_split(photos, scheme or Scheme(), seed)
     data = replace(data, photos=photos)
     if not data.sizes[TRAIN]:
-        raise DataError("the split leaves no photo for training")
+        why = [f"{problem.path} takes no part, {problem.reason}" for problem in data.left_out[:1]]
+        raise DataError("; ".join(["the split leaves no photo for training", *why]))
     return data

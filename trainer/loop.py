@@ -34,7 +34,10 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One line of the run's log; shares are 0 to 1, the epoch counts from 1."""
+    """One line of the run's log; shares are 0 to 1, the epoch counts from 1.
+
+    `seconds` are of the whole epoch, `photos_per_second` of its training without the validation.
+    """
 
     epoch: int
     train_size: int
@@ -44,6 +47,7 @@ class EpochResult:
     validation_top1: float
     validation_top5: float
     seconds: float
+    photos_per_second: float
 
 
 class Trainer:
@@ -195,6 +199,7 @@ class Trainer:
                 self._check_loss(loss_sum, epoch)
         self._check_loss(loss_sum, epoch)
         train_loss = accelerator.reduce(loss_sum / len(self._train_loader), "mean").item()
+        training_seconds = time.monotonic() - started
         validation_loss, top1, top5 = self._validate()
         return EpochResult(
             epoch=epoch + 1,
@@ -205,6 +210,7 @@ class Trainer:
             validation_top1=top1,
             validation_top5=top5,
             seconds=time.monotonic() - started,
+            photos_per_second=len(self._train_loader) * config.batch_size / training_seconds,
         )
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
@@ -262,7 +268,7 @@ class Trainer:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 config = json.loads(file.metadata()["config"])
-                history = json.loads(file.metadata()["history"])
+                history = [EpochResult(**row) for row in json.loads(file.metadata()["history"])]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path} is damaged and cannot be resumed from: {error}") from error
         mine = self._config.as_json()
@@ -283,7 +289,7 @@ class Trainer:
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
-        self.history = [EpochResult(**row) for row in history]
+        self.history = history
         for row in self.history:
             self._schedule.after_epoch(row.validation_loss)
 

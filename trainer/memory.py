@@ -1,5 +1,6 @@
 """How the memory of freed tensors is handled."""
 
+import contextlib
 import ctypes
 
 
@@ -16,3 +17,9 @@ def keep_freed_memory() -> None:
     mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give back the top of the heap
     mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for large blocks
     mallopt(-2, 256 << 20)  # M_TOP_PAD: grow the heap in large steps
+
+
+def give_back_freed_memory() -> None:
+    """Hands freed memory back to the kernel after all, when others than malloc are short of it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -75,6 +75,7 @@ class Schedule:
                 sched=config.schedule,
                 num_epochs=config.epochs,
                 decay_epochs=config.decay_epochs,
+                decay_rate=1.0 if config.schedule == "poly" else 0.1,  # of poly it is the power
                 step_on_epochs=False,
                 updates_per_epoch=steps_per_epoch,
             )

@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,24 @@ if not __package__:  # run as a script: the repository is the place to import fr
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import CheckpointError, file_hash, save_checkpoint, write_json
 from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
-from trainer.config import ConfigError, TrainConfig, parse_config
+from trainer.config import GROUPS, ConfigError, TrainConfig, parse_config
 from trainer.curves import write_log
 from trainer.data import DataSet, load_data
 from trainer.heads import attach_head, fold_head
 from trainer.loop import Trainer, TrainingError
-from trainer.memory import keep_freed_memory
+from trainer.memory import give_back_freed_memory, keep_freed_memory
 from trainer.order import load_cached
 from trainer.provenance import describe_photos, describe_run
 from trainer.source import DataError
+from trainer.sources.stream import newest_revision, open_stream
 from trainer.splits import TRAIN, VALIDATION, write_split
-from trainer.streaming import keep_validation, load_streamed, open_stream
+from trainer.streaming import keep_validation, load_streamed
 from trainer.trackers import start_tracker, track
 from trainer.weights import WeightsError, create_model, read_teacher
 
@@ -79,7 +80,21 @@ def train(config: TrainConfig) -> Path:
     """
     keep_freed_memory()
     _check_out(config)
-    accelerator = Accelerator(
+    accelerator = build_accelerator(config)
+    accelerator.print(_settings(config))
+    start_tracker(config, accelerator)
+    photos = _stream(config, accelerator) if config.stream else _load(config, accelerator)
+    while not _fits_into_memory(config, accelerator, photos):
+        config = _halved(config, accelerator)
+        accelerator.free_memory()
+        give_back_freed_memory()
+    accelerator.end_training()
+    return config.out / CHECKPOINT
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """What spreads a run over its device and processes."""
+    return Accelerator(
         mixed_precision="no" if config.precision == "fp32" else config.precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         # With frozen layers, processes must not wait for gradients that never come.
@@ -91,20 +106,6 @@ def train(config: TrainConfig) -> Path:
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=config.out,
     )
-    accelerator.print(_settings(config))
-    start_tracker(config, accelerator)
-    photos = _stream(config, accelerator) if config.stream else _load(config, accelerator)
-    while True:
-        try:
-            _fit(config, accelerator, photos)
-            break
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            config = _halved(config, accelerator)
-            accelerator.free_memory()
-    accelerator.end_training()
-    return config.out / CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ class _Photos:
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
     dealing = accelerator.is_main_process and not config.resume
+    # One process deals. The others, and a resumed run, take the photos that it dealt; a split
+    # file is dealt already, so that machines need not share --out.
+    dealt = None if dealing else config.out / SPLIT
+    split_file = dealt if config.resume else config.split_file or dealt
     with accelerator.main_process_first():
         training_cache = PhotoCache(config.cache, geometry(config.cache_size))
         serving_cache = PhotoCache(config.cache, geometry(config.test_size))
@@ -135,8 +140,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
             config.data,
             training_cache,
             columns=config.columns,
-            # One process deals. The others, and a resumed run, take the photos that it dealt.
-            split_file=config.split_file if dealing else config.out / SPLIT,
+            split_file=split_file,
             scheme=config.scheme,
             seed=config.seed,
             exteriors=not config.keep_non_exteriors,
@@ -152,23 +156,16 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
         torch.bincount(training.targets, minlength=len(data.classes.labels)),
         partial(load_cached, training),
         CachedPhotos(serving_cache, *validation_rows),
-        describe_photos(data, file_hash(config.out / SPLIT)),
+        # Only that process keeps them, and only its machine is sure to have the file.
+        describe_photos(data, file_hash(config.out / SPLIT)) if accelerator.is_main_process else {},
     )
 
 
 def _stream(config: TrainConfig, accelerator: Accelerator) -> _Photos:
-    note = config.out / STREAM
+    revision = [_revision(config) if accelerator.is_main_process else None]
+    stream = open_stream(config, *broadcast_object_list(revision))
+    accelerator.print(stream.summary)
     with accelerator.main_process_first():
-        if accelerator.is_main_process and not config.resume:
-            stream = open_stream(config)
-            config.out.mkdir(parents=True, exist_ok=True)
-            write_json(note, {"data": stream.location, "revision": stream.revision})
-        elif note.is_file():
-            # The others, and a resumed run, read the commit that one process found.
-            stream = open_stream(config, json.loads(note.read_text("utf-8"))["revision"])
-        else:
-            raise TrainingError(f"{note} is missing: {config.out} holds no run with --stream")
-        accelerator.print(stream.summary)
         cache = PhotoCache(config.cache, geometry(config.test_size))
         validation = keep_validation(stream, cache, config.stream_validation)
     classes = stream.classes
@@ -181,8 +178,33 @@ def _stream(config: TrainConfig, accelerator: Accelerator) -> _Photos:
         torch.zeros(len(classes.labels), dtype=torch.long),
         partial(load_streamed, stream),
         validation,
-        stream.describe(validation),
+        stream.describe(len(validation)),
     )
+
+
+def _revision(config: TrainConfig) -> str | None:
+    """The commit that a run streams: the newest when it begins, and the same when it resumes."""
+    note = config.out / STREAM
+    if not config.resume:
+        revision = newest_revision(config)
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"revision": revision})
+        return revision
+    if not note.is_file():
+        raise TrainingError(f"{note} is missing: {config.out} holds no run with --stream")
+    return json.loads(note.read_text("utf-8"))["revision"]
+
+
+def _fits_into_memory(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> bool:
+    """Trains; False, with all that the attempt held let go, when there was not enough memory."""
+    try:
+        _fit(config, accelerator, photos)
+    except RuntimeError as error:
+        # The second is what oneDNN, which does convolutions on CPUs, says when it gets no memory.
+        if should_reduce_batch_size(error) or "could not create a primitive" in str(error):
+            return False
+        raise
+    return True
 
 
 def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None:
@@ -272,11 +294,13 @@ def _halved(config: TrainConfig, accelerator: Accelerator) -> TrainConfig:
 
 
 def _settings(config: TrainConfig) -> str:
-    """All settings as they are after recipe and command line, in lines that a recipe may have."""
+    """All settings after recipe and command line, as a recipe of its own would write them."""
+    values = config.as_json()
     return "\n".join(
-        f"{name} = {json.dumps(value)}"
-        for name, value in config.as_json().items()
-        if value is not None
+        f"{item.name} = {json.dumps(values[item.name])}"
+        for group in GROUPS
+        for item in fields(group)
+        if item.name != "recipe" and values.get(item.name) is not None
     )
 
 

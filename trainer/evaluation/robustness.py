@@ -97,17 +97,42 @@ def cropped(picture: Image.Image) -> Image.Image:
 def far(picture: Image.Image) -> Image.Image:
     """The car stands far away: the photo fills a quarter of the frame, in its middle.
 
+    The frame has as many pixels as the photo had, so that the car has a quarter of them.
+    """
+    return distant(picture, FAR)
+
+
+def distant(
+    picture: Image.Image,
+    part: float,
+    across: float = 0.5,
+    down: float = 0.5,
+    enlarged: bool = False,
+) -> Image.Image:
+    """A frame of which the photo fills a part.
+
     Its surroundings are the colours of its own border drawn outward and blurred: sky goes on as
-    sky and road as road, and no other car comes in. The frame has as many pixels as the photo had,
-    so that the car has a quarter of them.
+    sky and road as road, and no other car comes in.
+
+    Args:
+        part: of each side of the frame, 0 to 1.
+        across, down: where the photo is, from 0, at the left or the top, to 1.
+        enlarged: whether the frame has as many more pixels as the photo needs to keep its own, as
+            with a better camera; else it has as many as the photo had.
     """
     width, height = picture.size
-    inner = (_part(width, FAR), _part(height, FAR))
-    # In 16 x 16 cells the border is all that matters; twice that, by repeating it, is the frame.
+    if enlarged:
+        width, height = round(width / part), round(height / part)
+    inner = (_part(width, part), _part(height, part))
+    # In 16 x 16 cells the border is all that matters; repeating it makes the frame.
     cells = np.asarray(picture.resize((16, 16), Image.Resampling.BOX))
-    frame = Image.fromarray(np.pad(cells, ((8, 8), (8, 8), (0, 0)), mode="edge"))
+    missing = round(16 / part) - 16
+    left, top = int(missing * across), int(missing * down)
+    frame = Image.fromarray(
+        np.pad(cells, ((top, missing - top), (left, missing - left), (0, 0)), mode="edge")
+    )
     frame = frame.filter(ImageFilter.GaussianBlur(2)).resize((width, height))
-    place = ((width - inner[0]) // 2, (height - inner[1]) // 2)
+    place = (int((width - inner[0]) * across), int((height - inner[1]) * down))
     frame.paste(picture.resize(inner, Image.Resampling.LANCZOS), place)
     return frame
 

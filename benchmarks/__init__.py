@@ -1,0 +1,1 @@
+"""What is measured once; each result is a file beside the module that wrote it."""

@@ -1,0 +1,310 @@
+"""Is a second look worth its time: `python -m benchmarks.second_pass --data … --split-file …`.
+
+Photos as they are, with the car far away or cut off: how many answers are right after one pass,
+after a second one over the part that the first points at (`space.second_look`), and after other
+ways to spend further passes: the photo mirrored, its middle, five parts of it. Which second look
+is best is found out on half of the validation photos; the other half says what it is worth. With
+`--split test` the look that was chosen then is measured on test photos, and nothing is chosen.
+Written to benchmarks/second_pass.json.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from space.checkpoints import write_json
+from space.gate import look_closely
+from space.photos import load_photo
+from space.recognizer import CarRecognizer
+from space.second_look import COMBINATIONS, HEATS, SecondLook, box_around, combined, crop, heat_maps
+from space.transforms import normalize
+from trainer.evaluation.metrics import Share
+from trainer.evaluation.photos import JudgedPhoto, find_photos
+from trainer.evaluation.robustness import FAR, cropped, distant, far
+from trainer.options import add_data_options, columns_of
+from trainer.provenance import git_revision
+from trainer.splits import TEST, VALIDATION
+
+RESULT = Path(__file__).with_name("second_pass.json")
+ROUNDS = 60  # of the timing; the first few warm up
+WARM_UP = 10
+
+AS_IT_IS, CROPPED = "as it is", "cropped"
+FARTHER = 0.125**0.5  # of each side of the frame, hence an eighth of its area
+CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    AS_IT_IS: lambda picture: picture,
+    "far": far,
+    "farther": lambda picture: distant(picture, FARTHER),
+    # Where the middle of the photo is of no help.
+    "far, aside": lambda picture: distant(picture, FAR, 0.9, 0.8),
+    # Where there is more to see at a second look, as in what a phone takes.
+    "far, large photo": lambda picture: distant(picture, FAR, enlarged=True),
+    CROPPED: cropped,
+}
+
+# What is tried, beside every heat and combination: the share of the heat that is warm, the margin,
+# and the largest box that is looked at again.
+SHARES, MARGINS, LARGEST = (0.25, 0.35, 0.5), (0.1, 0.2), (0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+
+PART = 0.6  # of each side, of the parts below
+PARTS = {
+    f"{across:g} {down:g}": (across, down)
+    for across, down in [(0.5, 0.5), *itertools.product((0, 1), repeat=2)]
+}
+MIDDLE = next(iter(PARTS))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered to photos under one condition.
+
+    Attributes:
+        one: logits of the first pass, shape (photos, classes).
+        areas: for each look what share of a photo its box takes, shape (photos,).
+        again: logits of the second pass of each look, and of the other passes, shapes (photos,
+            classes). Where the box of a look is too large for all, nan.
+    """
+
+    one: torch.Tensor
+    areas: dict[SecondLook, torch.Tensor]
+    again: dict[SecondLook | str, torch.Tensor]
+
+    def of(self, look: SecondLook) -> torch.Tensor:
+        """Logits after a second look."""
+        both = combined(self.one, self.again[_box_of(look)], look.combination)
+        return torch.where(self.twice(look)[:, None], both, self.one)
+
+    def twice(self, look: SecondLook) -> torch.Tensor:
+        """Which photos were looked at again, bool, shape (photos,)."""
+        return self.areas[_box_of(look)] <= look.largest
+
+
+def _box_of(look: SecondLook) -> SecondLook:
+    """The look that stands for all with the same boxes."""
+    return replace(look, largest=max(LARGEST), combination="mean")
+
+
+def main() -> None:
+    """Chooses unless that was done, measures, and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_data_options(parser)
+    parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--split", choices=(VALIDATION, TEST), default=VALIDATION)
+    parser.add_argument("--photos", type=int, default=0, metavar="NUMBER",
+                        help="only so many, drawn by chance; nothing is written")  # fmt: skip
+    options = parser.parse_args()
+    recognizer = CarRecognizer.from_pretrained()
+    photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
+    photos = [photo for photo in photos if photo.split == options.split]
+    if options.photos:
+        photos = random.Random(0).sample(photos, min(options.photos, len(photos)))
+    found: dict[str, Any] = {}
+    written = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+    if options.split == TEST:
+        if VALIDATION not in written:
+            parser.error(f"{RESULT.name} names no look yet; run with --split {VALIDATION} first")
+        look = SecondLook(**written[VALIDATION]["look"])
+    else:
+        halves = np.isin([photo.group for photo in photos], sorted({p.group for p in photos})[::2])
+        chosen_on = [photo for photo, first in zip(photos, halves, strict=True) if first]
+        photos = [photo for photo, first in zip(photos, halves, strict=True) if not first]
+        look, found = choose(recognizer, chosen_on)
+    found = {
+        "command": shlex.join(["python", "-m", "benchmarks.second_pass", *sys.argv[1:]]),
+        "checkpoint": recognizer.revision,
+        "look": asdict(look),
+        **found,
+        **measure(recognizer, photos, look),
+        "time": measure_time(recognizer, photos, look),
+        "git_revision": git_revision(),
+    }
+    print(json.dumps(found, indent=1))
+    if not options.photos:
+        write_json(RESULT, written | {options.split: found})
+
+
+def choose(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]
+) -> tuple[SecondLook, dict[str, Any]]:
+    """The look with most answers right under all conditions together.
+
+    Photos that are as they are or cropped must not lose by it; of looks that are as good, the one
+    that looks twice at fewest photos counts.
+    """
+    boxes = [
+        _box_of(SecondLook(heat, share, margin))
+        for heat, share, margin in itertools.product(HEATS, SHARES, MARGINS)
+    ]
+    answers = answer(recognizer, photos, boxes, others=False)
+    targets = torch.tensor([photo.target for photo in photos])
+    before = {name: _right(found.one, targets).mean() for name, found in answers.items()}
+    tried = []
+    for box, largest, combination in itertools.product(boxes, LARGEST, COMBINATIONS):
+        look = replace(box, largest=largest, combination=combination)
+        gains = {
+            name: float(_right(found.of(look), targets).mean() - before[name])
+            for name, found in answers.items()
+        }
+        twice = float(np.mean([found.twice(look).float().mean() for found in answers.values()]))
+        harmless = min(gains[AS_IT_IS], gains[CROPPED]) >= 0
+        tried.append(
+            (harmless, round(float(np.mean(list(gains.values()))), 6), -twice, look, gains)
+        )
+    # Where every look does harm, the best of those.
+    best = max(tried, key=lambda row: row[:3])
+    return best[3], {
+        "chosen_on": len(photos),
+        "harmless": best[0],
+        "gains_where_chosen": best[4],
+        "best_of_each": {
+            name: max(row[1] for row in tried if getattr(row[3], field) == name)
+            for field, names in (("heat", HEATS), ("combination", COMBINATIONS))
+            for name in names
+        },
+    }
+
+
+def answer(
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    boxes: Sequence[SecondLook],
+    others: bool,
+) -> dict[str, Answers]:
+    """All passes over photos under each condition.
+
+    Args:
+        boxes: the looks whose boxes are passed; what they differ in otherwise comes later.
+        others: whether to spend passes in the other ways too.
+    """
+    model, data_config = recognizer.model, recognizer.data_config
+    rows: dict[str, list[tuple[torch.Tensor, dict, dict]]] = {name: [] for name in CONDITIONS}
+    for photo in tqdm(photos, unit="photo"):
+        picture = load_photo(photo.read())
+        for name, change in CONDITIONS.items():
+            changed = change(picture)
+            with torch.inference_mode():
+                pixels = recognizer.pixels(changed)[None]
+                logits, _, maps = look_closely(model, normalize(pixels, data_config))
+                areas, parts = {}, {}
+                for look in boxes:
+                    heat = heat_maps(model, maps, logits, look.heat)
+                    assert heat is not None, "the bundled checkpoint is a convolutional network"
+                    box = box_around(heat[0], look.share, look.margin)
+                    areas[look] = box.area
+                    if box.area <= look.largest:
+                        parts[look] = crop(changed, box, data_config)
+            if others:
+                parts |= other_parts(changed)
+            again = dict.fromkeys([*boxes, *parts], torch.full_like(logits[0], torch.nan))
+            if parts:
+                passed = recognizer.logits(
+                    torch.stack(list(map(recognizer.pixels, parts.values())))
+                )
+                again |= dict(zip(parts, passed, strict=True))
+            rows[name].append((logits[0], areas, again))
+    return {
+        name: Answers(
+            torch.stack([row[0] for row in found]),
+            {key: torch.tensor([row[1][key] for row in found]) for key in found[0][1]},
+            {key: torch.stack([row[2][key] for row in found]) for key in found[0][2]},
+        )
+        for name, found in rows.items()
+    }
+
+
+def other_parts(picture: Image.Image) -> dict[Any, Image.Image]:
+    """What else could go through the network."""
+    width, height = (PART * side for side in picture.size)
+    parts: dict[Any, Image.Image] = {"mirrored": ImageOps.mirror(picture)}
+    for name, (across, down) in PARTS.items():
+        left, top = across * (picture.width - width), down * (picture.height - height)
+        sides = (left, top, left + width, top + height)
+        parts[name] = picture.crop([round(side) for side in sides])  # type: ignore[arg-type]
+    return parts
+
+
+def measure(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], look: SecondLook
+) -> dict[str, Any]:
+    """How many answers are right, and by how many more than after one pass, with intervals."""
+    answers = answer(recognizer, photos, [_box_of(look)], others=True)
+    targets = torch.tensor([photo.target for photo in photos])
+    groups = [photo.group for photo in photos]
+    conditions = {}
+    for name, found in answers.items():
+        ways = {
+            "one pass": found.one,
+            "second look": found.of(look),
+            "mirrored": (found.one + found.again["mirrored"]) / 2,
+            "middle": (found.one + found.again[MIDDLE]) / 2,
+            "five parts": torch.stack([found.one, *(found.again[part] for part in PARTS)]).mean(0),
+        }
+        before = _right(found.one, targets)
+        conditions[name] = {
+            "looked_twice": float(found.twice(look).float().mean()),
+            **{way: _gain(_right(logits, targets), before, groups) for way, logits in ways.items()},
+        }
+    return {"photos": len(photos), "groups": len(set(groups)), "conditions": conditions}
+
+
+def _right(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    return (logits.argmax(dim=1) == targets).numpy()
+
+
+def _gain(right: np.ndarray, before: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """The share of photos that are right, and how much more that is on the same photos."""
+    change = right.astype(float) - before
+    gain = Share.bootstrapped(lambda weights: weights @ change / weights.sum(), groups)
+    return {"top1": Share.of_marks(right, groups), "gain": asdict(gain)}
+
+
+def measure_time(
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], look: SecondLook
+) -> Mapping[str, Any]:
+    """What one photo costs, from decoded picture to logits, in turn: medians and their ratios."""
+    picture = load_photo(photos[0].read())
+    never, always = replace(look, largest=0.0), replace(look, largest=1.0)
+
+    def one() -> None:
+        recognizer.look(recognizer.pixels(picture)[None])
+
+    ways = {
+        "one pass": one,
+        "heat alone": lambda: _look(recognizer, never, picture),
+        "second pass": lambda: _look(recognizer, always, picture),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - started)
+    counted = {name: np.array(column[WARM_UP:]) for name, column in times.items()}
+    return {
+        "threads": torch.get_num_threads(),
+        "milliseconds": {name: 1000 * float(np.median(t)) for name, t in counted.items()},
+        "ratio_to_one_pass": {
+            name: float(np.median(t / counted["one pass"])) for name, t in counted.items()
+        },
+    }
+
+
+def _look(recognizer: CarRecognizer, look: SecondLook, picture: Image.Image) -> None:
+    look.look(recognizer.model, [picture], recognizer.data_config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What people read about the bundled checkpoint says what its files say."""
+
+import json
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from model_card import pages
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_says_what_was_measured():
+    assert (ROOT / "README.md").read_text("utf-8") == pages.readme()
+    assert "first answer" in pages.readme()
+
+
+def test_the_results_page_says_what_was_measured():
+    assert (ROOT / "docs" / "RESULTS.md").read_text("utf-8") == pages.results()
+
+
+def test_another_measurement_makes_another_page():
+    facts = pages.facts()
+    facts["metrics"]["top1"] = {"value": 0.12345, "low": 0.1, "high": 0.2}
+    assert "12.3% (10.0% to 20.0%)" in pages.render("results.md.jinja", **facts)
+
+
+@pytest.mark.parametrize("template", ["results.md.jinja", "summary.md.jinja"])
+def test_a_missing_number_stops_the_page(template):
+    facts = pages.facts()
+    del facts["metrics"]["verdicts"]["auto_tag_precision"]
+    with pytest.raises(jinja2.UndefinedError, match="auto_tag_precision"):
+        pages.render(template, **facts)
+
+
+def test_what_the_pages_tell_was_measured_with_the_weights_that_are_bundled():
+    metrics, gate, calibration = (
+        json.loads((ROOT / name).read_text("utf-8"))
+        for name in (
+            "space/checkpoint/metrics.json",
+            "benchmarks/gate.json",
+            "space/checkpoint/calibration.json",
+        )
+    )
+    assert gate["checkpoint"] == metrics["weights"]
+    assert calibration["weights_sha256"].startswith(metrics["weights"].removeprefix("sha256:"))

@@ -1,0 +1,66 @@
+"""Toy cars drawn by code, to try everything without a photo: `python -m trainer.toys FOLDER`."""
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+# Colour alone tells the classes, so that any network learns them in a minute.
+CLASSES = {
+    "Audi A4 Sedan 2012": "firebrick",
+    "BMW M3 Coupe 2012": "navy",
+    "Geo Metro Convertible 1993": "gold",
+    "Land Rover Range Rover SUV 2012": "darkgreen",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.toys",
+        description="Draws a folder of toy cars for each of a few classes.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if need be")
+    parser.add_argument("--each", type=int, default=40, metavar="PHOTOS",
+                        help="photos of a class (default: %(default)s)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    for number, (label, colour) in enumerate(CLASSES.items()):
+        (options.folder / label).mkdir(parents=True, exist_ok=True)
+        for photo in range(options.each):
+            picture = draw_car(1_000_000 * number + photo, colour)
+            picture.save(options.folder / label / f"{photo:03}.jpg")
+    print(f"{options.folder}: {len(CLASSES)} classes with {options.each} photos each")
+    return 0
+
+
+def draw_car(
+    seed: int, colour: str = "firebrick", size: tuple[int, int] = (160, 120)
+) -> Image.Image:
+    """A toy car on a road; the seed moves it about, the colour may tell a class."""
+    rng = random.Random(seed)
+    width, height = size
+    picture = Image.new("RGB", size, rng.choice(["lightblue", "lightgrey", "wheat"]))
+    draw = ImageDraw.Draw(picture)
+    left, top = rng.uniform(0.05, 0.2) * width, rng.uniform(0.35, 0.45) * height
+    right, bottom = left + 0.7 * width, top + 0.3 * height
+    draw.rectangle((0, bottom, width, height), fill="dimgrey")
+    draw.rectangle((left, top, right, bottom), fill=colour)
+    draw.polygon(
+        [(left + 0.15 * width, top), (left + 0.25 * width, top - 0.2 * height),
+         (left + 0.5 * width, top - 0.2 * height), (left + 0.6 * width, top)],
+        fill=colour,
+    )  # fmt: skip
+    radius = 0.09 * height
+    for x in (left + 0.15 * width, left + 0.55 * width):
+        draw.ellipse((x - radius, bottom - radius, x + radius, bottom + radius), fill="black")
+    for _ in range(200):  # specks, so that no two pictures are copies
+        x, y = rng.randrange(width), rng.randrange(height)
+        draw.rectangle((x, y, x + 3, y + 3), fill=tuple(rng.randrange(256) for _ in range(3)))
+    return picture
+
+
+if __name__ == "__main__":
+    sys.exit(main())
