@@ -45,7 +45,7 @@ from trainer.config import TrainConfig
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
 from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.order import EpochOrder
+from trainer.order import EpochOrder, load_cached
 from trainer.provenance import git_revision
 from trainer.source import DataError
 from trainer.sources import read_sources
@@ -221,7 +221,9 @@ def build_trainer(
     data_config = {key: model.pretrained_cfg[key] for key in ("mean", "std")}
     train, validation = sample.cached(case.steps * batch_size), sample.cached(1)
     accelerator = build_accelerator(config)
-    trainer = Trainer(config, accelerator, model, classes, data_config, train, validation)
+    loader = load_cached(train, config, accelerator)
+    counts = torch.bincount(train.targets, minlength=len(classes.labels))
+    trainer = Trainer(config, accelerator, model, classes, data_config, loader, validation, counts)
     return trainer, model
 
 

@@ -62,7 +62,10 @@ class TrainConfig(
         check = self._check
         if not self.data:
             raise ConfigError("--data is missing; give at least one data set")
-        for name in ("epochs", "batch_size", "accumulate", "decay_epochs"):
+        for name in (
+            *("epochs", "batch_size", "accumulate", "decay_epochs"),
+            *("stream_buffer", "stream_validation"),
+        ):
             check(getattr(self, name) >= 1, name, "it must be at least 1")
         for name in ("train_size", "test_size", "cache_size"):
             check(getattr(self, name) >= 32, name, "it must be at least 32 pixels")
@@ -80,6 +83,7 @@ class TrainConfig(
         for name in (
             *("mixup", "cutmix", "weight_decay", "clip", "aspect", "rotate", "focal", "margin"),
             *("level_loss", "patience", "plateau_patience", "head_epochs", "top_epochs"),
+            "stream_photos",
         ):
             check(getattr(self, name) >= 0, name, "it must not be negative")
         check(0 <= self.colour < 1, "colour", "it must be at least 0 and below 1")
@@ -152,6 +156,31 @@ class TrainConfig(
             f"--schedule {self.schedule} learns most in its last epochs, which stopping early "
             "would leave out: take constant, step or plateau, or no patience",
         )
+        self._check_that_nothing_contradicts_the_stream()
+
+    def _check_that_nothing_contradicts_the_stream(self) -> None:
+        check = self._check
+        check(self.stream or not self.stream_photos, "stream_photos", "it is for --stream alone")
+        if not self.stream:
+            return
+        location = self.data[0].partition("=")[2]
+        check(
+            len(self.data) == 1 and ":" not in location.removeprefix("hub:"),
+            "data",
+            "--stream reads one data set of the Hub, or one folder of Parquet files",
+        )
+        check(
+            not self.split_file and self.split == DataSettings.split,
+            "split_file" if self.split_file else "split",
+            "--stream keeps the parts that a data set has: leave out one of the two",
+        )
+        for name in ("balanced", "class_weights"):
+            check(
+                not getattr(self, name),
+                name,
+                "how frequent a class of a --stream is, only a pass over all photos would tell: "
+                "leave out one of the two",
+            )
 
     @property
     def scheme(self) -> Scheme:

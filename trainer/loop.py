@@ -26,7 +26,6 @@ from trainer.classes import Classes
 from trainer.config import TrainConfig
 from trainer.losses import Objective
 from trainer.optimization import Schedule, Stages, build_optimizer
-from trainer.order import EpochOrder
 
 
 class TrainingError(RuntimeError):
@@ -61,8 +60,9 @@ class Trainer:
         model: Any,
         classes: Classes,
         data_config: dict[str, Any],
-        train: CachedPhotos,
+        train: Any,
         validation: CachedPhotos,
+        class_counts: torch.Tensor,
         teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ):
         """Prepares everything.
@@ -70,11 +70,14 @@ class Trainer:
         Args:
             classes: what the network's outputs mean.
             data_config: the preprocessing of validation and use.
+            train: the batches of an epoch, for this process alone, on its device: a prepared
+                loader with `set_epoch`, such as `load_cached` or `load_streamed` make.
+            class_counts: training photos of each class, shape (classes,); zeros if unknown.
             teacher: see `trainer.losses.Objective`.
         """
-        if len(train) < config.batch_size:
+        if not len(train):
             raise TrainingError(
-                f"{len(train)} training photos are fewer than one batch of {config.batch_size}; "
+                f"the training photos are fewer than one batch of {config.batch_size}; "
                 "lower --batch-size"
             )
         self._config = config
@@ -97,8 +100,7 @@ class Trainer:
             if config.mixup or config.cutmix
             else None
         )
-        counts = torch.bincount(train.targets, minlength=len(classes.labels))
-        self._objective = Objective(config, classes.cars, counts.to(self._device), teacher)
+        self._objective = Objective(config, classes.cars, class_counts.to(self._device), teacher)
         model = model.to(self._device).to(memory_format=self._memory_format)
         self._raw_model = model
         # Copied before accelerate wraps the network's forward for mixed precision: a copy made
@@ -107,15 +109,12 @@ class Trainer:
         self._ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
         if config.compile:
             model.compile()
-        order = EpochOrder(train.targets, config.seed, balanced=config.balanced)
-        train_loader = DataLoader(
-            train, config.batch_size, sampler=order, drop_last=True, collate_fn=collate
-        )
+        self._train_loader = train
         validation_loader = DataLoader(validation, config.batch_size, collate_fn=collate)
         optimizer = build_optimizer(config, model)
         self._stages = Stages(config, model)
-        self._model, self._optimizer, self._train_loader, self._validation_loader = (
-            accelerator.prepare(model, optimizer, train_loader, validation_loader)
+        self._model, self._optimizer, self._validation_loader = accelerator.prepare(
+            model, optimizer, validation_loader
         )
         self._steps_per_epoch = math.ceil(len(self._train_loader) / config.accumulate)
         self._schedule = Schedule(config, optimizer, self._steps_per_epoch)

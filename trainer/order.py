@@ -1,9 +1,14 @@
 """In which order an epoch goes through the photos."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Sampler
+
+from trainer.cache import CachedPhotos, collate
+from trainer.config import TrainConfig
 
 
 class EpochOrder(Sampler[int]):
@@ -39,3 +44,15 @@ class EpochOrder(Sampler[int]):
         else:
             drawn = torch.randperm(len(self), generator=generator)
         yield from drawn.tolist()
+
+
+def load_cached(photos: CachedPhotos, config: TrainConfig, accelerator: Accelerator) -> Any:
+    """The batches of an epoch of cached photos, dealt among the processes.
+
+    Returns:
+        A prepared loader with `set_epoch`.
+    """
+    order = EpochOrder(photos.targets, config.seed, balanced=config.balanced)
+    return accelerator.prepare(
+        DataLoader(photos, config.batch_size, sampler=order, drop_last=True, collate_fn=collate)
+    )

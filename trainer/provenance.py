@@ -4,7 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,12 +26,12 @@ PACKAGES = (
 
 
 def describe_run(
-    config: TrainConfig, data: DataSet, split_hash: str, weights: str, processes: int
+    config: TrainConfig, photos: Mapping[str, Any], weights: str, processes: int
 ) -> dict[str, Any]:
     """The facts that are known when training starts.
 
     Args:
-        split_hash: of the run's split file.
+        photos: which they are, see `describe_photos`.
         weights: where the starting weights came from.
         processes: how many train together.
     """
@@ -40,6 +40,21 @@ def describe_run(
         "command": shlex.join(["trainer/train.py", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
+        **photos,
+        "starting_weights": weights,
+        "processes": processes,
+        "python": platform.python_version(),
+        "packages": package_versions(PACKAGES),
+    }
+
+
+def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
+    """Which photos a run was made of.
+
+    Args:
+        split_hash: of the run's split file.
+    """
+    return {
         "dataset": {
             "fingerprint": data.fingerprint,
             "photos": len(data.photos),
@@ -47,10 +62,6 @@ def describe_run(
             "classes": len(data.classes.labels),
         },
         "split": {"sha256": split_hash, **data.sizes},
-        "starting_weights": weights,
-        "processes": processes,
-        "python": platform.python_version(),
-        "packages": package_versions(PACKAGES),
     }
 
 

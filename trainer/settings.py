@@ -71,6 +71,21 @@ class DataSettings:
         "keep their detail",
         256,
     )
+    stream: bool = option(
+        "read a Hub data set as it trains, without keeping it on disk, when it is larger than that",
+        False,
+    )
+    stream_photos: int = option(
+        "photos an epoch with --stream; 0 for as many as the data set says that it has", 0
+    )
+    stream_buffer: int = option(
+        "undecoded photos that each process of a --stream draws from; more of them mix better and "
+        "take more memory",
+        1000,
+    )
+    stream_validation: int = option(
+        "photos of a --stream that are kept in --cache to judge the epochs", 2000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

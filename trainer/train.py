@@ -6,6 +6,7 @@ A run's folder holds
     resume.safetensors  what --resume goes on from; never published
     split.csv           which photo was trained on, validated on, tested on
     left_out.csv        photos that take no part, and why
+    stream.json         which commit of the Hub is read; with --stream, in place of the two tables
     log.csv curves.png  every epoch
 """
 
@@ -15,8 +16,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,10 @@ if not __package__:  # run as a script: the repository is the place to import fr
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from accelerate.utils.memory import should_reduce_batch_size
 
-from space.checkpoints import CheckpointError, file_hash, save_checkpoint
+from space.checkpoints import CheckpointError, file_hash, save_checkpoint, write_json
 from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
 from trainer.config import GROUPS, ConfigError, TrainConfig, parse_config
@@ -37,9 +39,12 @@ from trainer.data import DataSet, load_data
 from trainer.heads import attach_head, fold_head
 from trainer.loop import Trainer, TrainingError
 from trainer.memory import give_back_freed_memory, keep_freed_memory
-from trainer.provenance import describe_run
+from trainer.order import load_cached
+from trainer.provenance import describe_photos, describe_run
 from trainer.source import DataError
+from trainer.sources.stream import newest_revision, open_stream
 from trainer.splits import TRAIN, VALIDATION, write_split
+from trainer.streaming import keep_validation, load_streamed
 from trainer.trackers import start_tracker, track
 from trainer.weights import WeightsError, create_model, read_teacher
 
@@ -47,6 +52,7 @@ CHECKPOINT = "checkpoint"
 RESUME = "resume.safetensors"
 SPLIT = "split.csv"
 LEFT_OUT = "left_out.csv"
+STREAM = "stream.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,8 +83,7 @@ def train(config: TrainConfig) -> Path:
     accelerator = build_accelerator(config)
     accelerator.print(_settings(config))
     start_tracker(config, accelerator)
-    photos = _load(config, accelerator)
-    accelerator.print(_summary(photos.data))
+    photos = _stream(config, accelerator) if config.stream else _load(config, accelerator)
     while not _fits_into_memory(config, accelerator, photos):
         config = _halved(config, accelerator)
         accelerator.free_memory()
@@ -105,9 +110,21 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
 
 @dataclass(frozen=True)
 class _Photos:
-    data: DataSet
-    train: CachedPhotos
+    """The photos of a run, however they come.
+
+    Attributes:
+        classes: what the network's outputs mean.
+        class_counts: training photos of each class, shape (classes,); zeros if unknown.
+        loader: makes the batches of an epoch, see `load_cached` and `load_streamed`.
+        validation: what judges the epochs.
+        facts: which photos they are, for training.json.
+    """
+
+    classes: Classes
+    class_counts: torch.Tensor
+    loader: Callable[[TrainConfig, Accelerator], Any]
     validation: CachedPhotos
+    facts: dict[str, Any]
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
@@ -132,11 +149,50 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
             _write_split_and_left_out(config.out, data)
         training_rows = data.cached(training_cache, TRAIN)
         validation_rows = data.cached(serving_cache, VALIDATION)
+    accelerator.print(_summary(data))
+    training = CachedPhotos(training_cache, *training_rows)
     return _Photos(
-        data,
-        CachedPhotos(training_cache, *training_rows),
+        data.classes,
+        torch.bincount(training.targets, minlength=len(data.classes.labels)),
+        partial(load_cached, training),
         CachedPhotos(serving_cache, *validation_rows),
+        # Only that process keeps them, and only its machine is sure to have the file.
+        describe_photos(data, file_hash(config.out / SPLIT)) if accelerator.is_main_process else {},
     )
+
+
+def _stream(config: TrainConfig, accelerator: Accelerator) -> _Photos:
+    revision = [_revision(config) if accelerator.is_main_process else None]
+    stream = open_stream(config, *broadcast_object_list(revision))
+    accelerator.print(stream.summary)
+    with accelerator.main_process_first():
+        cache = PhotoCache(config.cache, geometry(config.test_size))
+        validation = keep_validation(stream, cache, config.stream_validation)
+    classes = stream.classes
+    seen = len(validation.targets.unique())
+    accelerator.print(
+        f"{len(validation)} validation photos, of {seen} of {len(classes.labels)} classes"
+    )
+    return _Photos(
+        classes,
+        torch.zeros(len(classes.labels), dtype=torch.long),
+        partial(load_streamed, stream),
+        validation,
+        stream.describe(len(validation)),
+    )
+
+
+def _revision(config: TrainConfig) -> str | None:
+    """The commit that a run streams: the newest when it begins, and the same when it resumes."""
+    note = config.out / STREAM
+    if not config.resume:
+        revision = newest_revision(config)
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"revision": revision})
+        return revision
+    if not note.is_file():
+        raise TrainingError(f"{note} is missing: {config.out} holds no run with --stream")
+    return json.loads(note.read_text("utf-8"))["revision"]
 
 
 def _fits_into_memory(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> bool:
@@ -155,7 +211,7 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
     """Builds the network and trains it, from the last finished epoch if there is one."""
     set_seed(config.seed)
     accelerator.gradient_accumulation_steps = config.accumulate
-    classes = photos.data.classes
+    classes = photos.classes
     model, weights = create_model(
         config.model,
         len(classes.labels),
@@ -180,8 +236,9 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
         model,
         classes,
         data_config,
-        photos.train,
+        photos.loader(config, accelerator),
         photos.validation,
+        photos.class_counts,
         teacher,
     )
     if (config.out / RESUME).exists():
@@ -189,13 +246,7 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
         accelerator.print(f"resuming after epoch {len(trainer.history)}")
     facts: dict[str, Any] = {}
     if accelerator.is_main_process:
-        facts = describe_run(
-            config,
-            photos.data,
-            split_hash=file_hash(config.out / SPLIT),
-            weights=weights,
-            processes=accelerator.num_processes,
-        )
+        facts = describe_run(config, photos.facts, weights, accelerator.num_processes)
 
     def after_epoch() -> None:
         result, best = trainer.history[-1], trainer.best

@@ -23,7 +23,7 @@ from trainer.source import Columns, DataError, Source
 from trainer.sources import algerian, folder, hub, stanford, urls
 from trainer.sources.fetch import fetch
 
-__all__ = ["read_source", "read_sources"]
+__all__ = ["locate", "read_source", "read_sources"]
 
 ADAPTERS: dict[str, Callable[[str, str, Columns], Source]] = {
     "stanford_cars": stanford.read,
@@ -53,6 +53,19 @@ def read_sources(specs: Iterable[str], columns: Columns | None = None) -> list[S
 
 def read_source(spec: str, columns: Columns | None = None) -> Source:
     """Reads one `NAME=LOCATION`; see the module's head for what it may be."""
+    name, adapter, location = locate(spec)
+    source = ADAPTERS[adapter](name, location, columns or Columns())
+    if not len(source.photos):
+        raise DataError(f"--data {spec}: no photo found there")
+    return source
+
+
+def locate(spec: str) -> tuple[str, str, str]:
+    """The name, the adapter and the location that `NAME=LOCATION` means.
+
+    Raises:
+        DataError: it is not written like that, or nothing is there.
+    """
     name, separator, location = spec.partition("=")
     if not name or (separator and not location):
         raise DataError(f"--data {spec!r}: write NAME=LOCATION, such as cars=photos/cars")
@@ -69,10 +82,7 @@ def read_source(spec: str, columns: Columns | None = None) -> Source:
     adapter = adapter or _guess(name, location)
     if adapter is None:
         raise DataError(f"--data {spec}: there is no folder {location}")
-    source = ADAPTERS[adapter](name, location, columns or Columns())
-    if not len(source.photos):
-        raise DataError(f"--data {spec}: no photo found there")
-    return source
+    return name, adapter, location
 
 
 def _guess(name: str, location: str) -> str | None:

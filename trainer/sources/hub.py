@@ -1,6 +1,8 @@
 """Data sets of the Hub by id, and folders of Parquet files."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from datasets import ClassLabel, Dataset, Image, Value, concatenate_datasets, load_dataset
@@ -11,6 +13,9 @@ from trainer.names import car_of
 from trainer.source import OFFICIAL, Columns, DataError, Problem, Source, features
 from trainer.sources.stanford import match_label
 
+# What reading from the Hub may raise.
+READ_ERRORS = (OSError, ValueError, DatasetsError, httpx2.HTTPError)
+
 
 def read(name: str, location: str, columns: Columns) -> Source:
     """Reads a Hub id or a folder that `datasets` can load, all its parts.
@@ -18,22 +23,10 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Names that are one of the 196 of Stanford Cars in another case or punctuation get its spelling.
     A row without a class is a problem.
     """
-    try:
-        parts = load_dataset(location)
-    except (OSError, ValueError, DatasetsError, httpx2.HTTPError) as error:
-        raise DataError(f"--data {name}={location} cannot be loaded: {error}") from error
     tables, texts, problems = [], [], []
     labels: dict[str, None] = {}  # in the data set's own order
-    for part, table in parts.items():
-        found = table.features
-        if not isinstance(found.get(columns.image), Image) or not _has_names(
-            found.get(columns.label)
-        ):
-            raise DataError(
-                f"--data {name}={location} needs a column {columns.image!r} of pictures and a "
-                f"column {columns.label!r} of named classes; it has {dict(found)}; --image-column "
-                "and --label-column name others"
-            )
+    for part, table in open_parts(name, location).items():
+        check_columns(name, location, table.features, columns)
         named = _label_names(table, columns.label)
         labels |= dict.fromkeys(_order(table, columns.label, named))
         table = _pictures(table, columns.image, part)
@@ -47,6 +40,34 @@ def read(name: str, location: str, columns: Columns) -> Source:
     return Source(name, photos.cast(features(list(labels))), cars, tuple(problems))
 
 
+def open_parts(name: str, location: str, **how: Any) -> dict[str, Any]:
+    """The parts of a data set by their names, as `datasets` reads them.
+
+    Args:
+        how: `streaming=True` and the like, see `datasets.load_dataset`.
+
+    Raises:
+        DataError: there is none, or the Hub cannot be reached.
+    """
+    try:
+        return load_dataset(location, **how)
+    except READ_ERRORS as error:
+        raise DataError(f"--data {name}={location} cannot be loaded: {error}") from error
+
+
+def check_columns(
+    name: str, location: str, found: Mapping[str, Any] | None, columns: Columns
+) -> None:
+    """Raises a DataError when a part has no pictures or no named classes where they should be."""
+    found = found or {}
+    if not isinstance(found.get(columns.image), Image) or not _has_names(found.get(columns.label)):
+        raise DataError(
+            f"--data {name}={location} needs a column {columns.image!r} of pictures and a "
+            f"column {columns.label!r} of named classes; it has {dict(found)}; --image-column "
+            "and --label-column name others"
+        )
+
+
 def _has_names(label: object) -> bool:
     """Whether a column says what its classes are called: numbers alone are no names."""
     text = isinstance(label, Value) and label.dtype in ("string", "large_string")
@@ -58,17 +79,17 @@ def _label_names(table: Dataset, column: str) -> list[str]:
     label = table.features[column]
     if isinstance(label, ClassLabel):  # -1 is how unlabelled test rows are written
         return [
-            _spelled(label.names[value]) if value is not None and value >= 0 else ""
+            spelled(label.names[value]) if value is not None and value >= 0 else ""
             for value in table[column]
         ]
-    return ["" if value is None else _spelled(str(value).strip()) for value in table[column]]
+    return ["" if value is None else spelled(str(value).strip()) for value in table[column]]
 
 
 def _order(table: Dataset, column: str, named: list[str]) -> list[str]:
     """Every class in the order in which it gets its number."""
     label = table.features[column]
     if isinstance(label, ClassLabel):
-        return [_spelled(text) for text in label.names]
+        return [spelled(text) for text in label.names]
     return sorted(set(named) - {""})
 
 
@@ -87,5 +108,6 @@ def _pictures(table: Dataset, column: str, part: str) -> Dataset:
     return table.add_column("official", [OFFICIAL.get(part, "")] * len(paths))
 
 
-def _spelled(label: str) -> str:
+def spelled(label: str) -> str:
+    """The name of a class as Stanford Cars spells it, if it is one of its classes."""
     return match_label(label) or label
