@@ -58,6 +58,9 @@ STREAM = "stream.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     config = parse_config(arguments)
+    # torchrun starts one process per share of the machine, each believing it has all of it.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
     try:
         train(config)
     except (ConfigError, DataError, WeightsError, TrainingError, CheckpointError) as error:
@@ -364,7 +367,4 @@ def _replace_checkpoint(
 
 
 if __name__ == "__main__":
-    # torchrun starts one process per share of the machine, each believing it has all of it.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
     sys.exit(main())
