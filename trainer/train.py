@@ -235,7 +235,7 @@ def _settings(config: TrainConfig) -> str:
     return "\n".join(
         f"{name} = {json.dumps(value)}"
         for name, value in config.as_json().items()
-        if value is not None
+        if value is not None and name != "recipe"
     )
 
 
