@@ -63,7 +63,7 @@ def test_with_a_split_file_machines_need_not_share_the_run_folder(photos, tmp_pa
         for rank, out in enumerate(outs)
     ]
     for machine in machines:
-        _, errors = machine.communicate(timeout=600)
+        _, errors = machine.communicate(timeout=1800)
         assert machine.returncode == 0, errors
     assert open_checkpoint(outs[0] / "checkpoint").labels == tuple(CLASSES)
     assert not (outs[1] / "checkpoint").exists()

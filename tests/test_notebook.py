@@ -32,7 +32,7 @@ def session(tmp_path_factory):
         # The kernel of this name is the one of the Python that runs the tests.
         NotebookClient(
             notebook,
-            timeout=900,
+            timeout=1800,
             kernel_name="python3",
             resources={"metadata": {"path": str(folder)}},
         ).execute()
