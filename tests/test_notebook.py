@@ -64,7 +64,7 @@ def test_what_the_notebook_shows_is_there(session):
         output.text
         for cell in code_cells(notebook)
         for output in cell.outputs
-        if output.output_type == "stream"
+        if output.output_type == "stream" and output.name == "stdout"
     )
     assert "written: reports/notebook/report.html" in texts
     assert "epoch 2: training loss" in texts
