@@ -90,8 +90,8 @@ def test_a_recipe_may_bring_the_data_and_the_command_line_other_data(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch = 7", "mine.toml: epoch is no setting that a recipe can make"),
-        ('out = "runs/x"', "mine.toml: out is no setting that a recipe can make"),
+        ("epoch = 7", "mine.toml: epoch = 7 is no setting that a recipe can make"),
+        ('out = "runs/x"', "mine.toml: out = 'runs/x' is no setting that a recipe can make"),
         ('epochs = "7"', "mine.toml: epochs is '7'; it should be a int"),
         ("epochs = 7.5", "mine.toml: epochs is 7.5; it should be a int"),
         ("balanced = 1", "mine.toml: balanced is 1; it should be a bool"),
