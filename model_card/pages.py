@@ -39,7 +39,7 @@ def results() -> str:
 
 def facts() -> dict[str, Any]:
     """What the templates may tell: the JSON files, by name."""
-    found = {name: _read(CHECKPOINT / f"{name}.json") for name in ("config", "metrics", "training")}
+    found = {name: _read(CHECKPOINT / f"{name}.json") for name in ("config", "metrics")}
     found["benchmarks"] = {name: _read(ROOT / "benchmarks" / f"{name}.json") for name in BENCHMARKS}
     found["megabytes"] = (CHECKPOINT / "model.safetensors").stat().st_size / 1e6
     return found

@@ -23,6 +23,8 @@ def fused(model: Any, input_size: Sequence[int]) -> Any:
     Args:
         input_size: (3, height, width) of its inputs.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return model
     copied = copy.deepcopy(model)
     for parent in copied.modules():
         before: nn.Module | None = None

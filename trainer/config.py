@@ -23,16 +23,6 @@ from trainer.weights import RANDOM
 
 RECIPES = Path(__file__).with_name("recipes")
 
-GROUPS = (
-    RunSettings,
-    DataSettings,
-    NetworkSettings,
-    ScheduleSettings,
-    LossSettings,
-    AugmentationSettings,
-    MachineSettings,
-)
-
 
 class ConfigError(ValueError):
     """A setting is wrong or two contradict; the message names field and value."""
@@ -192,11 +182,6 @@ class TrainConfig(
         """Where a Hub data set keeps pictures and classes."""
         return Columns(self.image_column, self.label_column)
 
-    @property
-    def hidden_widths(self) -> tuple[int, ...]:
-        """The widths of the hidden layers of an MLP head."""
-        return tuple(int(width) for width in self.hidden.split("-"))
-
     def as_json(self) -> dict[str, Any]:
         """The settings that make the run what it is: not where it lies, nor whether it resumes."""
         settings = asdict(self)
@@ -213,6 +198,9 @@ class TrainConfig(
             return self.train_size
         size = self.start_size + (self.train_size - self.start_size) * epoch / growing
         return max(self.start_size, min(self.train_size, int(size) // 32 * 32))
+
+
+GROUPS: tuple[type[Any], ...] = TrainConfig.__bases__
 
 
 def option_of(name: str) -> str:

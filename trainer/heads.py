@@ -115,8 +115,9 @@ def attach_head(model: Any, settings: NetworkSettings, cars: Sequence[Car]) -> N
             f"{type(linear).__name__}, not one linear layer; take --head linear"
         )
     if settings.head == "mlp":
-        widths = tuple(int(width) for width in settings.hidden.split("-"))
-        head: nn.Module = MlpHead(linear.in_features, widths, linear.out_features, settings.dropout)
+        head: nn.Module = MlpHead(
+            linear.in_features, settings.hidden_widths, linear.out_features, settings.dropout
+        )
     elif settings.head in MARGIN_HEADS:
         head = CosineHead(linear, settings.margin_scale)
     else:

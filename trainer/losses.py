@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from space.labels import Car
 from space.levels import Levels
+from trainer.config import TrainConfig
 from trainer.settings import MARGIN_HEADS
 
 MAKE_AND_MODEL = ("make", "model")
@@ -17,7 +18,7 @@ class Objective:
 
     def __init__(
         self,
-        settings,
+        settings: TrainConfig,
         cars: Sequence[Car],
         class_counts: torch.Tensor,
         teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -25,7 +26,7 @@ class Objective:
         """Prepares the loss.
 
         Args:
-            settings: a `TrainConfig`.
+            settings: of the run.
             cars: what each class means.
             class_counts: training photos of each class, shape (classes,), on the training device.
             teacher: from normalised inputs (batch, 3, height, width) to logits (batch, classes).

@@ -119,6 +119,11 @@ class NetworkSettings:
         0.0,
     )
 
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """`hidden` as numbers."""
+        return tuple(int(width) for width in self.hidden.split("-"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
