@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from space.checkpoints import write_json
+from space.checkpoints import open_checkpoint, write_json
+from space.network import OnnxEngine
 from space.recognizer import CarRecognizer
 from trainer.provenance import git_revision
 
@@ -24,14 +25,16 @@ def main() -> None:
     recognizer = CarRecognizer.from_pretrained()
     gate = recognizer.gate
     assert gate, "the bundled checkpoint has no gate"
-    pixels = torch.zeros(1, *recognizer.data_config["input_size"], dtype=torch.uint8)
+    checkpoint = open_checkpoint()
+    size = checkpoint.data_config["input_size"]
+    engine = OnnxEngine(checkpoint.folder, len(checkpoint.labels), size)
+    inputs = torch.zeros(1, *size)
 
     def without() -> None:
-        recognizer.logits(pixels)
+        engine(inputs, ["logits"])
 
     def with_gate() -> None:
-        _, features = recognizer.look(pixels)
-        gate.refusals(features)
+        gate.refusals(engine(inputs).features)
 
     plain, gated = [], []
     for _ in range(ROUNDS + 1):

@@ -9,6 +9,7 @@ Written to benchmarks/second_pass.json.
 """
 
 import argparse
+import copy
 import itertools
 import json
 import random
@@ -26,11 +27,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from space.checkpoints import write_json
-from space.gate import look_closely
 from space.photos import load_photo
-from space.recognizer import CarRecognizer
-from space.second_look import COMBINATIONS, HEATS, SecondLook, box_around, combined, crop, heat_maps
-from space.transforms import normalize
+from space.recognizer import CarRecognizer, View
+from space.second_look import SecondLook, box_around, crop
 from trainer.evaluation.metrics import Share
 from trainer.evaluation.photos import JudgedPhoto, find_photos
 from trainer.evaluation.robustness import FAR, cropped, distant, far
@@ -55,9 +54,9 @@ CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     CROPPED: cropped,
 }
 
-# What is tried, beside every heat and combination: the share of the heat that is warm, the margin,
-# and the largest box that is looked at again.
-SHARES, MARGINS, LARGEST = (0.25, 0.35, 0.5), (0.1, 0.2), (0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+# What is tried: every field of a `SecondLook`.
+SHARES, MARGINS = (0.25, 0.35, 0.5), (0.1, 0.2)
+LARGEST, WEIGHTS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.7), (1 / 2, 2 / 3, 1.0)
 
 PART = 0.6  # of each side, of the parts below
 PARTS = {
@@ -84,7 +83,7 @@ class Answers:
 
     def of(self, look: SecondLook) -> torch.Tensor:
         """Logits after a second look."""
-        both = combined(self.one, self.again[_box_of(look)], look.combination)
+        both = self.one.lerp(self.again[_box_of(look)], look.weight)
         return torch.where(self.twice(look)[:, None], both, self.one)
 
     def twice(self, look: SecondLook) -> torch.Tensor:
@@ -94,7 +93,7 @@ class Answers:
 
 def _box_of(look: SecondLook) -> SecondLook:
     """The look that stands for all with the same boxes."""
-    return replace(look, largest=max(LARGEST), combination="mean")
+    return replace(look, largest=max(LARGEST), weight=0.0)
 
 
 def main() -> None:
@@ -145,15 +144,15 @@ def choose(
     that looks twice at fewest photos counts.
     """
     boxes = [
-        _box_of(SecondLook(heat, share, margin))
-        for heat, share, margin in itertools.product(HEATS, SHARES, MARGINS)
+        SecondLook(share, margin, max(LARGEST), weight=0.0)
+        for share, margin in itertools.product(SHARES, MARGINS)
     ]
     answers = answer(recognizer, photos, boxes, others=False)
     targets = torch.tensor([photo.target for photo in photos])
     before = {name: _right(found.one, targets).mean() for name, found in answers.items()}
     tried = []
-    for box, largest, combination in itertools.product(boxes, LARGEST, COMBINATIONS):
-        look = replace(box, largest=largest, combination=combination)
+    for box, largest, weight in itertools.product(boxes, LARGEST, WEIGHTS):
+        look = replace(box, largest=largest, weight=weight)
         gains = {
             name: float(_right(found.of(look), targets).mean() - before[name])
             for name, found in answers.items()
@@ -169,10 +168,9 @@ def choose(
         "chosen_on": len(photos),
         "harmless": best[0],
         "gains_where_chosen": best[4],
-        "best_of_each": {
-            name: max(row[1] for row in tried if getattr(row[3], field) == name)
-            for field, names in (("heat", HEATS), ("combination", COMBINATIONS))
-            for name in names
+        "best_of_weights": {
+            f"{weight:.2f}": max(row[1] for row in tried if row[3].weight == weight)
+            for weight in WEIGHTS
         },
     }
 
@@ -189,31 +187,24 @@ def answer(
         boxes: the looks whose boxes are passed; what they differ in otherwise comes later.
         others: whether to spend passes in the other ways too.
     """
-    model, data_config = recognizer.model, recognizer.data_config
     rows: dict[str, list[tuple[torch.Tensor, dict, dict]]] = {name: [] for name in CONDITIONS}
     for photo in tqdm(photos, unit="photo"):
         picture = load_photo(photo.read())
         for name, change in CONDITIONS.items():
             changed = change(picture)
-            with torch.inference_mode():
-                pixels = recognizer.pixels(changed)[None]
-                logits, _, maps = look_closely(model, normalize(pixels, data_config))
-                areas, parts = {}, {}
-                for look in boxes:
-                    heat = heat_maps(model, maps, logits, look.heat)
-                    assert heat is not None, "the bundled checkpoint is a convolutional network"
-                    box = box_around(heat[0], look.share, look.margin)
-                    areas[look] = box.area
-                    if box.area <= look.largest:
-                        parts[look] = crop(changed, box, data_config)
+            logits, _, heat = recognizer.sight(recognizer.pixels(changed)[None])
+            areas, parts = {}, {}
+            for look in boxes:
+                box = box_around(heat[0], look.share, look.margin)
+                areas[look] = box.area
+                if box.area <= look.largest:
+                    parts[look] = crop(changed, box, recognizer.data_config)
             if others:
                 parts |= other_parts(changed)
             again = dict.fromkeys([*boxes, *parts], torch.full_like(logits[0], torch.nan))
             if parts:
-                passed = recognizer.logits(
-                    torch.stack(list(map(recognizer.pixels, parts.values())))
-                )
-                again |= dict(zip(parts, passed, strict=True))
+                pixels = torch.stack([recognizer.pixels(part) for part in parts.values()])
+                again |= dict(zip(parts, recognizer.sight(pixels).logits, strict=True))
             rows[name].append((logits[0], areas, again))
     return {
         name: Answers(
@@ -276,15 +267,16 @@ def measure_time(
 ) -> Mapping[str, Any]:
     """What one photo costs, from decoded picture to logits, in turn: medians and their ratios."""
     picture = load_photo(photos[0].read())
-    never, always = replace(look, largest=0.0), replace(look, largest=1.0)
 
-    def one() -> None:
-        recognizer.look(recognizer.pixels(picture)[None])
+    def at(largest: float) -> Callable[[], object]:
+        asked = copy.copy(recognizer)
+        asked.second_look = replace(look, largest=largest)
+        return lambda: asked.look([View(asked.pixels(picture), picture, None)])
 
     ways = {
-        "one pass": one,
-        "heat alone": lambda: _look(recognizer, never, picture),
-        "second pass": lambda: _look(recognizer, always, picture),
+        "one pass": lambda: recognizer.sight(recognizer.pixels(picture)[None]),
+        "heat alone": at(0.0),
+        "second pass": at(1.0),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
@@ -300,10 +292,6 @@ def measure_time(
             name: float(np.median(t / counted["one pass"])) for name, t in counted.items()
         },
     }
-
-
-def _look(recognizer: CarRecognizer, look: SecondLook, picture: Image.Image) -> None:
-    look.look(recognizer.model, [picture], recognizer.data_config)
 
 
 if __name__ == "__main__":

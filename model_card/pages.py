@@ -13,7 +13,7 @@ import jinja2
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "space" / "checkpoint"
-BENCHMARKS = ("gate", "unknown")
+BENCHMARKS = ("gate", "latency", "second_pass", "training", "unknown")
 
 # In README.md, what lies between these lines is written here.
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.DOTALL)
@@ -62,6 +62,7 @@ def render(template: str, **values: Any) -> str:
         "percent": percent,
         "interval": interval,
         "range": range_of,
+        "points": points,
         "count": lambda number: f"{number:,}",
     }
     return environment.get_template(template).render(values)
@@ -70,6 +71,12 @@ def render(template: str, **values: Any) -> str:
 def percent(share: float) -> str:
     """A share of 1 in percent, with one decimal."""
     return f"{100 * share:.1f}%"
+
+
+def points(measured: dict[str, float]) -> str:
+    """A difference of shares in points of a hundred, and its 95% interval."""
+    value, low, high = (100 * measured[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def range_of(measured: dict[str, float]) -> str:

@@ -47,7 +47,14 @@ CLASSES = "classes.txt"
 TRAINING = "training.json"
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser may want of a repository; figures and ONNX files stay on the Hub.
-WANTED = (*REQUIRED, "metrics.json", "calibration.json", "gate.safetensors", "README.md")
+WANTED = (
+    *REQUIRED,
+    "model.onnx",
+    "metrics.json",
+    "calibration.json",
+    "gate.safetensors",
+    "README.md",
+)
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.layers import SelectAdaptivePool2d
 
+from space.second_look import Box, place
 from space.transforms import normalize
 
 MAX_SIDE = 1024  # of the overlay, in pixels: enough for a screen
+_FRAME = 2  # pixels of the line around what was looked at again
 
 # From a network and its layers to what makes heat maps of them, as the classes of
 # pytorch_grad_cam do.
@@ -70,8 +72,10 @@ class Explainer:
                 inputs = normalize(pixels.to(device), self._data_config)
                 return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 
-    def overlay(self, picture: Image.Image, pixels: torch.Tensor, target: int) -> Image.Image:
-        """The heat laid over the picture, RGB.
+    def overlay(
+        self, picture: Image.Image, pixels: torch.Tensor, target: int, box: Box | None = None
+    ) -> Image.Image:
+        """The heat laid over the picture, RGB, and a frame around the box if there is one.
 
         The network sees the whole photo squeezed into its input, so the heat map stretched back
         to the photo's proportions lies where it belongs.
@@ -86,4 +90,11 @@ class Explainer:
             use_rgb=True,
             image_weight=0.55,
         )
-        return Image.fromarray(overlay)
+        drawn = Image.fromarray(overlay)
+        if box:
+            draw = ImageDraw.Draw(drawn)
+            sides = place(drawn.size, box, self._data_config)
+            # Dark beneath light, to be seen on any photo.
+            draw.rectangle(sides, outline="black", width=2 * _FRAME)
+            draw.rectangle(sides, outline="white", width=_FRAME)
+        return drawn

@@ -7,7 +7,6 @@ nothing. `ClassifierGate` is any checkpoint that Marque has trained to tell exte
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from space.answers import quoted
 from space.checkpoints import Checkpoint, CheckpointError
+from space.network import engine_of
 from space.transforms import normalize, to_pixels
 
 GATE = "gate.safetensors"
@@ -29,34 +29,9 @@ _REASONS = {
 }
 
 
-def look(model: Any, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One pass through a timm network: its logits, and what it saw on the way.
-
-    Args:
-        inputs: normalised, shape (batch, 3, height, width).
-
-    Returns:
-        Logits (batch, classes), and features (batch, channels): the mean of each stage's maps, then
-        the input of the classifier.
-    """
-    logits, features, _ = look_closely(model, inputs)
-    return logits, features
-
-
-def look_closely(
-    model: Any, inputs: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As `look`, and also what the classifier averages: maps (batch, channels, rows, columns), or
-    in another shape from networks that are not convolutional."""
-    final, stages = model.forward_intermediates(inputs, output_fmt="NCHW")
-    means = [stage.mean(dim=(2, 3)) for stage in stages]
-    features = torch.cat([*means, model.forward_head(final, pre_logits=True)], dim=1)
-    return model.forward_head(final), features, final
-
-
 @dataclass(frozen=True)
 class FeatureGate:
-    """A linear classifier on the features of `look`.
+    """A linear classifier on the features of `space.network.Sight`.
 
     Attributes:
         weight, bias: float32 on the CPU, shapes (kinds, channels) and (kinds,).
@@ -126,21 +101,19 @@ class ClassifierGate:
                 f"exterior and another one not; they are {quoted(checkpoint.labels[:5])}"
             )
         self._labels = checkpoint.labels
-        self._model = checkpoint.model.to(memory_format=torch.channels_last)
+        self._engine = engine_of(checkpoint)
         self._data_config = checkpoint.data_config
         self._threshold = threshold
         self.to_pixels = to_pixels(checkpoint.data_config)
 
-    @torch.inference_mode()
     def refusals(self, pixels: torch.Tensor) -> list[str | None]:
         """For each photo why it is refused, or None.
 
         Args:
             pixels: a batch of what `to_pixels` returns, uint8, shape (batch, 3, height, width).
         """
-        inputs = normalize(pixels, self._data_config)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        probabilities = self._model(inputs).float().softmax(dim=1)
+        sight = self._engine(normalize(pixels, self._data_config))
+        probabilities = sight.logits.softmax(dim=1)
         return [
             None
             if row[self._wanted].sum() >= self._threshold

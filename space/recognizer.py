@@ -1,9 +1,9 @@
 """The recogniser: photos in, cars out. Every door of Marque answers through it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import torch
 from PIL import Image
@@ -12,16 +12,47 @@ from space.answers import Recognition
 from space.calibration import read_calibration
 from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from space.explain import Explainer
-from space.fusion import fused
-from space.gate import GATE, ClassifierGate, FeatureGate, look
+from space.gate import GATE, ClassifierGate, FeatureGate
 from space.labels import Car
 from space.levels import Levels
+from space.network import Sight, engine_of
 from space.photos import PhotoError, PhotoSource, load_photo
+from space.second_look import DETAIL, Box, SecondLook, crop
 from space.transforms import normalize, to_pixels
 from space.verdict import Judge
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
+
+
+class View(NamedTuple):
+    """A photo made ready to be looked at.
+
+    Attributes:
+        pixels: what the network sees of it, uint8, shape (3, height, width).
+        picture: the photo itself, RGB, shrunk to a size that takes little memory; None where
+            nothing is looked at again.
+        gate_pixels: what a classifier that stands before the network sees; None without one.
+    """
+
+    pixels: torch.Tensor
+    picture: Image.Image | None
+    gate_pixels: torch.Tensor | None
+
+
+class Look(NamedTuple):
+    """What came of looking at a batch of photos, at some of them twice.
+
+    Attributes:
+        logits: of both looks together, shape (photos, classes).
+        features: of the first look, shape (photos, channels), see `space.network.Sight`.
+        boxes: which part of each photo was looked at again, in shares of what the network was
+            shown of it; None where one look was enough.
+    """
+
+    logits: torch.Tensor
+    features: torch.Tensor
+    boxes: list[Box | None]
 
 
 class CarRecognizer:
@@ -35,6 +66,7 @@ class CarRecognizer:
             never calibrated, and confidences are the raw softmax then.
         gate: the checkpoint's own gate, or None.
         gated: whether photos that show no car from outside are rejected, by that or another gate.
+        second_look: when and where photos are looked at again, or None.
     """
 
     def __init__(
@@ -46,6 +78,7 @@ class CarRecognizer:
         coverage: float = 0.95,
         gate: Checkpoint | None = None,
         calibrated: bool = True,
+        second_look: SecondLook | None = None,
     ):
         """Takes an opened checkpoint; `from_pretrained` opens one by its source.
 
@@ -56,6 +89,7 @@ class CarRecognizer:
             gate: a checkpoint that tells exteriors from other photos, to stand in for the one that
                 the checkpoint itself may have; see `space.gate.ClassifierGate`.
             calibrated: False answers as if the checkpoint had no calibration.
+            second_look: for a checkpoint without calibration, which otherwise says that itself.
 
         Raises:
             CheckpointError: the calibration, or a gate, does not fit; or the checkpoint was not
@@ -65,11 +99,8 @@ class CarRecognizer:
         self.source = checkpoint.source
         self.revision = checkpoint.revision
         self.data_config = checkpoint.data_config
-        model = checkpoint.model.to(device)
-        # Before the memory format: the fused weights would not have it.
-        model = fused(model, checkpoint.data_config["input_size"])
-        self.model = model.to(memory_format=torch.channels_last)
-        self._device = torch.device(device)
+        self.model = checkpoint.model.to(device, memory_format=torch.channels_last)
+        self._engine = engine_of(checkpoint, device)
         self._to_pixels = to_pixels(checkpoint.data_config)
         self.cars: tuple[Car, ...] = checkpoint.cars
         self._explainer = Explainer(self.model, checkpoint.data_config)
@@ -80,6 +111,7 @@ class CarRecognizer:
             )
         except ValueError as error:
             raise CheckpointError(f"{self.source}: {error}") from None
+        self.second_look = calibration.second_look if calibration else second_look
         self._classifier_gate = ClassifierGate(gate) if gate else None
         self.gate: FeatureGate | None = None
         if gate is None and calibration and calibration.gate is not None:
@@ -97,6 +129,7 @@ class CarRecognizer:
         coverage: float = 0.95,
         gate: str | Path | None = None,
         calibrated: bool = True,
+        second_look: SecondLook | None = None,
     ) -> "CarRecognizer":
         """Opens a checkpoint: a folder, `org/name[@revision]`, or None for the bundled default.
 
@@ -112,6 +145,7 @@ class CarRecognizer:
             coverage=coverage,
             gate=open_checkpoint(gate) if gate else None,
             calibrated=calibrated,
+            second_look=second_look,
         )
 
     @overload
@@ -138,18 +172,18 @@ class CarRecognizer:
         if isinstance(photo, (list, tuple)):
             return list(self.stream(photo, top_k))
         _check_top_k(top_k)
-        return self._recognize([self._prepare(photo)], top_k)[0]
+        return self._recognize([self.view(photo)], top_k)[0]
 
     def stream(self, photos: Iterable[PhotoSource], top_k: int = 5) -> Iterator[Recognition]:
         """Like `predict` of a list, but lazily and in memory that does not grow with it."""
         _check_top_k(top_k)
         photos = iter(photos)
         while batch := list(islice(photos, BATCH_SIZE)):
-            readable: list[tuple[torch.Tensor, ...]] = []
+            readable: list[View] = []
             errors: list[str | None] = []
             for photo in batch:
                 try:
-                    readable.append(self._prepare(photo))
+                    readable.append(self.view(photo))
                     errors.append(None)
                 except PhotoError as error:
                     errors.append(str(error))
@@ -165,27 +199,51 @@ class CarRecognizer:
         """
         return self._to_pixels(load_photo(photo))
 
-    def look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's logits (batch, classes) and its features (batch, channels), float32.
+    def view(self, photo: PhotoSource) -> View:
+        """Makes a photo ready to be looked at.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        picture = load_photo(photo)
+        pixels = self._to_pixels(picture)
+        gate_pixels = self._classifier_gate.to_pixels(picture) if self._classifier_gate else None
+        if self.second_look is None:
+            return View(pixels, None, gate_pixels)
+        picture.thumbnail((DETAIL, DETAIL))
+        return View(pixels, picture, gate_pixels)
+
+    def sight(self, pixels: torch.Tensor) -> Sight:
+        """One pass of the network.
 
         Args:
             pixels: a batch of what `pixels` returns.
         """
-        with torch.inference_mode():
-            logits, features = look(self.model, self._inputs(pixels))
-            return logits.float().cpu(), features.float().cpu()
+        return self._engine(normalize(pixels, self.data_config))
 
-    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The network's logits alone; their softmax is the `score` of every prediction."""
-        with torch.inference_mode():
-            return self.model(self._inputs(pixels)).float().cpu()
+    def look(self, views: Sequence[View]) -> Look:
+        """Looks at photos, and at those again in which the car is small.
 
-    def _inputs(self, pixels: torch.Tensor) -> torch.Tensor:
-        inputs = normalize(pixels.to(self._device), self.data_config)
-        return inputs.contiguous(memory_format=torch.channels_last)
+        The softmax of the logits is the `score` of every prediction.
+        """
+        logits, features, heat = self.sight(torch.stack([view.pixels for view in views]))
+        boxes: list[Box | None] = [None] * len(views)
+        parts = {}
+        if self.second_look:
+            for number, view in enumerate(views):
+                boxes[number] = box = self.second_look.box(heat[number])
+                if box and view.picture:
+                    parts[number] = self._to_pixels(crop(view.picture, box, self.data_config))
+        if self.second_look and parts:
+            again = list(parts)
+            closer = self.sight(torch.stack(list(parts.values()))).logits
+            logits[again] = logits[again].lerp(closer, self.second_look.weight)
+        return Look(logits, features, boxes)
 
     def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
         """The photo with a Grad-CAM heat map over it: where the network saw the class.
+
+        The heat is that of the first look; a frame is around the part that was looked at again.
 
         Args:
             photo: as for `predict`.
@@ -205,37 +263,29 @@ class CarRecognizer:
                 f"as the predictions write them, for example {self.labels[0]!r}"
             )
         picture = load_photo(photo)
-        pixels = self._to_pixels(picture)[None]
-        target = int(self.logits(pixels).argmax()) if label is None else self.labels.index(label)
-        return self._explainer.overlay(picture, pixels, target)
+        view = self.view(picture)
+        look = self.look([view])
+        target = int(look.logits.argmax()) if label is None else self.labels.index(label)
+        return self._explainer.overlay(picture, view.pixels[None], target, look.boxes[0])
 
     def _check_gate(self, gate: FeatureGate, folder: Path) -> None:
         """Fails here rather than at the first photo."""
         black = torch.zeros(1, *self.data_config["input_size"], dtype=torch.uint8)
-        channels = self.look(black)[1].shape[1]
+        channels = self.sight(black).features.shape[1]
         if gate.weight.shape[1] != channels:
             raise CheckpointError(
                 f"{folder / GATE} is for {gate.weight.shape[1]} channels, but the network has "
                 f"{channels}; write it anew with `python -m trainer.evaluate`"
             )
 
-    def _prepare(self, photo: PhotoSource) -> tuple[torch.Tensor, ...]:
-        """The photo's pixels for the recogniser, and for the classifier that stands before it."""
-        picture = load_photo(photo)
-        if self._classifier_gate is None:
-            return (self._to_pixels(picture),)
-        return self._to_pixels(picture), self._classifier_gate.to_pixels(picture)
-
-    def _recognize(self, photos: list[tuple[torch.Tensor, ...]], top_k: int) -> list[Recognition]:
-        pixels, *gate_pixels = (torch.stack(column) for column in zip(*photos, strict=True))
-        refusals: list[str | None] = [None] * len(photos)
+    def _recognize(self, views: list[View], top_k: int) -> list[Recognition]:
+        logits, features, _ = self.look(views)
+        refusals: list[str | None] = [None] * len(views)
         if self.gate:
-            logits, features = self.look(pixels)
             refusals = self.gate.refusals(features)
-        else:
-            logits = self.logits(pixels)
         if self._classifier_gate:
-            refusals = self._classifier_gate.refusals(*gate_pixels)
+            seen = [view.gate_pixels for view in views if view.gate_pixels is not None]
+            refusals = self._classifier_gate.refusals(torch.stack(seen))
         return self.judge.recognitions(logits, refusals, top_k)
 
 

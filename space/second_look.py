@@ -8,25 +8,17 @@ al. 2019, WS-DAN, arXiv:1901.09891), and needs neither training nor a detector.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from space.gate import look_closely
-from space.transforms import normalize, to_pixels
-
-# What counts as heat: what speaks for the best answer, or whatever the network reacts to.
-Heat = Literal["evidence", "activity"]
-HEATS: tuple[Heat, ...] = ("evidence", "activity")
-
-# What two answers become: their mean, a mean in which the second counts twice, the surer one, or
-# the second alone.
-Combination = Literal["mean", "leaning", "surer", "second"]
-COMBINATIONS: tuple[Combination, ...] = ("mean", "leaning", "surer", "second")
+# Of what is kept of a photo for a second look, in pixels: a box of a third of it still has more
+# than networks take in.
+DETAIL = 1024
 
 _CELL = 8  # pixels of the enlarged heat map for each of its places
 
@@ -48,50 +40,22 @@ class Box(NamedTuple):
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-def heat_maps(
-    model: Any, maps: torch.Tensor, logits: torch.Tensor, heat: Heat
-) -> torch.Tensor | None:
-    """Where a timm network saw something, from what its pass gave anyway.
-
-    Args:
-        maps: what its classifier averages: the first that `forward_intermediates` returns.
-        logits: shape (photos, classes).
-        heat: "evidence" is each place's own logit of the best class, which for a linear head on
-            averaged maps is the class activation map (Zhou et al. 2016, arXiv:1512.04150), and
-            works for other heads too; "activity" is the length of each place's vector.
-
-    Returns:
-        0 to 1 for each photo, shape (photos, rows, columns), zero at the coldest place; or None if
-        the network has no maps, as those have none that cut a photo into tokens.
-    """
-    if maps.ndim != 4 or maps.shape[1] != model.num_features or maps.shape[2:] == (1, 1):
-        return None
-    photos, channels, rows, columns = maps.shape
-    if heat == "activity":
-        values = maps.norm(dim=1)
-    else:
-        places = maps.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
-        each = model.forward_head(places).view(photos, rows * columns, -1)
-        best = logits.argmax(dim=1).view(-1, 1, 1).expand(-1, rows * columns, 1)
-        values = each.gather(2, best).view(photos, rows, columns)
-    values = values.float()
-    values = values - values.amin(dim=(1, 2), keepdim=True)
-    return values / values.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-
-
 def box_around(heat: torch.Tensor, share: float, margin: float) -> Box:
     """The box around the warm region that holds the most heat.
 
     Args:
-        heat: 0 to 1, shape (rows, columns), on any device.
-        share: from which heat on a place is warm, 0 to 1.
+        heat: of any scale, shape (rows, columns), see `space.network.Sight`.
+        share: from which heat on a place is warm, 0 at the coldest place to 1 at the hottest.
         margin: how much the box grows on each side, as a share of its own width or height.
 
     Returns:
         The box; `WHOLE` where there is no heat.
     """
+    if not heat.numel():
+        return WHOLE
+    heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)
     size = [_CELL * side for side in heat.shape]
-    smooth = F.interpolate(heat.cpu()[None, None], size, mode="bicubic", align_corners=False)
+    smooth = F.interpolate(heat[None, None], size, mode="bicubic", align_corners=False)
     smooth = smooth[0, 0].clamp(min=0)
     top = smooth.max()
     if not top > 0:
@@ -150,39 +114,31 @@ def seen_part(size: tuple[int, int], data_config: Mapping[str, Any]) -> Box:
 
 
 def crop(picture: Image.Image, box: Box, data_config: Mapping[str, Any]) -> Image.Image:
-    """Cuts out of a photo what a box of its heat map frames: at least one pixel.
+    """Cuts out of a photo what a box of its heat map frames; arguments as for `place`."""
+    return picture.crop(place(picture.size, box, data_config))
+
+
+def place(
+    size: tuple[int, int], box: Box, data_config: Mapping[str, Any]
+) -> tuple[int, int, int, int]:
+    """Where in a photo a box of its heat map lies: left, upper, right, lower, at least one pixel.
 
     Args:
+        size: width and height of the photo in pixels.
         box: in shares of what the network was shown, see `seen_part`.
     """
-    seen = seen_part(picture.size, data_config)
+    seen = seen_part(size, data_config)
     sides = []
     for side, start, end, low, high in (
-        (picture.width, seen.left, seen.right, box.left, box.right),
-        (picture.height, seen.upper, seen.lower, box.upper, box.lower),
+        (size[0], seen.left, seen.right, box.left, box.right),
+        (size[1], seen.upper, seen.lower, box.upper, box.lower),
     ):
         first = math.floor(side * (start + low * (end - start)))
         last = math.ceil(side * (start + high * (end - start)))
         first = min(max(first, 0), side - 1)
         sides.append((first, min(max(last, first + 1), side)))
     (left, right), (upper, lower) = sides
-    return picture.crop((left, upper, right, lower))
-
-
-def combined(first: torch.Tensor, second: torch.Tensor, combination: Combination) -> torch.Tensor:
-    """One answer of two, logits of shape (photos, classes) each and as the result.
-
-    The mean of logits is, but for a constant, that of log-probabilities, and keeps the scale by
-    which unknown cars are told, see `space.verdict.Judge.unknown`.
-    """
-    if combination == "second":
-        return second
-    if combination == "mean":
-        return (first + second) / 2
-    if combination == "leaning":
-        return (first + 2 * second) / 3
-    surer = second.softmax(dim=1).amax(dim=1) > first.softmax(dim=1).amax(dim=1)
-    return torch.where(surer[:, None], second, first)
+    return left, upper, right, lower
 
 
 @dataclass(frozen=True)
@@ -190,59 +146,23 @@ class SecondLook:
     """When to look again, where, and what to make of it.
 
     Attributes:
-        heat, share, margin: which box, see `heat_maps` and `box_around`.
+        share, margin: which box, see `box_around`.
         largest: the largest share of the photo's area that is worth a second pass, 0 to 1.
-        combination: see `combined`.
+        weight: of the second answer in the mean of both, 0 to 1. The mean of logits is, but for a
+            constant, that of log-probabilities, and keeps the scale by which unknown cars are
+            told, see `space.verdict.Judge.unknown`.
     """
 
-    heat: Heat = "activity"
-    share: float = 0.35
-    margin: float = 0.1
-    largest: float = 0.55
-    combination: Combination = "leaning"
+    share: float
+    margin: float
+    largest: float
+    weight: float
 
-    def boxes(self, model: Any, maps: torch.Tensor, logits: torch.Tensor) -> list[Box | None]:
-        """For each photo where to look again, or None; arguments as for `heat_maps`."""
-        heats = heat_maps(model, maps, logits, self.heat)
-        if heats is None:
-            return [None] * len(logits)
-        boxes = (box_around(heat, self.share, self.margin) for heat in heats)
-        return [box if box.area <= self.largest else None for box in boxes]
+    def box(self, heat: torch.Tensor) -> Box | None:
+        """Where to look again in a photo, or None; its heat as for `box_around`."""
+        box = box_around(heat, self.share, self.margin)
+        return box if box.area <= self.largest else None
 
-    def look(
-        self, model: Any, pictures: Sequence[Image.Image], data_config: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, list[Box | None]]:
-        """Looks at photos once, and at those twice whose car seems small.
 
-        It changes nothing in the network, so threads may share that.
-
-        Args:
-            model: a timm network, in evaluation mode.
-            pictures: upright RGB pictures; the larger, the more there is to see at the second look.
-            data_config: how the network wants them, see `space.transforms`.
-
-        Returns:
-            Logits (photos, classes) and features (photos, channels), float32 on the CPU, and for
-            each photo the box that was looked at again, in shares of what the network was shown,
-            or None. The features are those of the first look, see `space.gate.look`.
-        """
-        prepare = to_pixels(data_config)
-
-        def inputs(some: Sequence[Image.Image]) -> torch.Tensor:
-            pixels = torch.stack([prepare(picture) for picture in some])
-            normal = normalize(pixels.to(next(model.parameters()).device), data_config)
-            return normal.contiguous(memory_format=torch.channels_last)
-
-        with torch.inference_mode():
-            logits, features, maps = look_closely(model, inputs(pictures))
-            boxes = self.boxes(model, maps, logits)
-            again = [number for number, box in enumerate(boxes) if box]
-            if again:
-                parts = [
-                    crop(pictures[number], box, data_config)
-                    for number, box in enumerate(boxes)
-                    if box
-                ]
-                second = model(inputs(parts))
-                logits[again] = combined(logits[again], second, self.combination)
-            return logits.float().cpu(), features.float().cpu(), boxes
+# What `python -m benchmarks.second_pass` chose on validation photos, see its JSON file.
+CHOSEN = SecondLook(share=0.35, margin=0.1, largest=0.55, weight=2 / 3)

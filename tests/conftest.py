@@ -18,11 +18,13 @@ from PIL import Image
 from space.answers import MAKE, MODEL, YEAR
 from space.calibration import CALIBRATION, Calibration, ConfidenceMap
 from space.checkpoints import BUNDLED, WEIGHTS, file_hash, save_checkpoint, write_json
-from space.gate import CAR, KINDS, OTHER, PART, FeatureGate, look
+from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
+from space.network import TorchEngine
 from space.recognizer import CarRecognizer
 from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
 from trainer.cache import PhotoCache, geometry
+from trainer.export import export
 from trainer.toys import draw_car
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
@@ -54,6 +56,14 @@ def save_tiny_checkpoint(folder: Path, seed: int) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", seed=0)
+
+
+@pytest.fixture(scope="session")
+def exported_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with a graph for ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("exported") / "checkpoint"
+    export(shutil.copytree(tiny_checkpoint, folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +100,7 @@ def calibrate(folder: Path, **changes) -> Path:
     """Writes the chosen calibration, with changes, and a gate that knows the SIGHTS by heart."""
     recognizer = CarRecognizer.from_pretrained(folder)
     pixels = torch.stack([recognizer.pixels(SIGHTS[kind]) for kind in KINDS])
-    _, features = recognizer.look(pixels)
+    features = recognizer.sight(pixels).features
     FeatureGate(20 * features, -10 * features.square().sum(dim=1), 0.5).save(folder)
     calibration = replace(CHOSEN, **changes)
     hashed = {"weights_sha256": file_hash(folder / WEIGHTS)}
@@ -125,7 +135,7 @@ def exterior_checkpoint(tmp_path_factory) -> Path:
     to_input = to_pixels(TINY_DATA_CONFIG)
     pixels = torch.stack([to_input(SIGHTS[PART]), to_input(SIGHTS[CAR])])
     with torch.no_grad():
-        _, features = look(model, normalize(pixels, TINY_DATA_CONFIG))
+        features = TorchEngine(model)(normalize(pixels, TINY_DATA_CONFIG)).features
         means = features[:, -model.num_features :]
         model.classifier.weight.copy_(20 * means)
         model.classifier.bias.copy_(-10 * means.square().sum(dim=1))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from space.calibration import CALIBRATION, Calibration, ConfidenceMap, read_cali
 from space.checkpoints import WANTED, CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
+from space.second_look import SecondLook
 
 MAPS = [ConfidenceMap(), ConfidenceMap(0.7, 1.3, 0.1), ConfidenceMap(2, 0, -1), ConfidenceMap(0, 3)]
 
@@ -71,6 +73,12 @@ def test_nulls_are_read(calibrated_folder):
     assert calibration.thresholds["0.98"][YEAR] is None
 
 
+def test_second_look_is_read(calibrated_folder):
+    look = SecondLook(0.4, 0.2, 0.5, 0.6)
+    calibrate(calibrated_folder, second_look=look)
+    assert read_calibration(calibrated_folder).second_look == look
+
+
 def test_checkpoint_without_calibration_has_none(tiny_checkpoint):
     assert read_calibration(tiny_checkpoint) is None
 
@@ -108,6 +116,9 @@ def test_missing_part_is_named(calibrated_folder, key):
         {"plausible": [0.95]},
         {"known": "far"},
         {"gate": float("inf")},
+        {"second_look": {"share": 0.5}},
+        {"second_look": asdict(SecondLook()) | {"largest": "half"}},
+        {"second_look": asdict(SecondLook()) | {"more": 1}},
     ],
 )
 def test_value_that_makes_no_sense_is_refused(calibrated_folder, changes):

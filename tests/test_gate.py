@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 import torch
-from conftest import SIGHTS, TINY_DATA_CONFIG, calibrate, draw_car
+from conftest import SIGHTS, calibrate
 from safetensors.torch import load_file, save_file
 from test_checkpoints import change_config, write_labels
 
 from space.checkpoints import CheckpointError, open_checkpoint
-from space.gate import CAR, GATE, KINDS, OTHER, PART, ClassifierGate, FeatureGate, look
+from space.gate import CAR, GATE, KINDS, OTHER, PART, ClassifierGate, FeatureGate
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
 
@@ -23,30 +23,7 @@ REASON_OF = {
 }
 
 
-# What a network saw
-
-
-@pytest.mark.parametrize("name", ["tiny_recognizer", "bundled"])
-def test_logits_of_a_look_are_those_of_the_network(request, name):
-    recognizer = request.getfixturevalue(name)
-    pixels = torch.stack([recognizer.pixels(draw_car(seed)) for seed in range(2)])
-    logits, features = recognizer.look(pixels)
-    assert torch.allclose(logits, recognizer.logits(pixels), atol=1e-4)
-    assert features.shape[0] == 2
-    assert features.isfinite().all()
-
-
-def test_features_are_the_stages_and_the_input_of_the_classifier(tiny_recognizer):
-    model = tiny_recognizer.model
-    pixels = torch.stack([tiny_recognizer.pixels(draw_car(seed)) for seed in range(2)])
-    with torch.inference_mode():
-        logits, features = look(model, normalize(pixels, TINY_DATA_CONFIG))
-        channels = [info["num_chs"] for info in model.feature_info]
-        assert features.shape == (2, sum(channels) + model.num_features)
-        assert torch.allclose(model.classifier(features[:, -model.num_features :]), logits)
-
-
-# The gate on those features
+# The gate on what the network saw
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from space.gate import KINDS
 from space.labels import parse_label
 from space.photos import PhotoError
 from space.recognizer import BATCH_SIZE, CarRecognizer
+from space.second_look import CHOSEN, Box, SecondLook
 
 ALL = len(TINY_LABELS)
 SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_and_algerian.csv"
@@ -236,9 +238,9 @@ def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(request
 
 
 def test_network_computes_no_gradients_while_predicting(tiny_recognizer):
-    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    assert not tiny_recognizer.logits(pixels).requires_grad
-    assert not any(tensor.requires_grad for tensor in tiny_recognizer.look(pixels))
+    look = tiny_recognizer.look([tiny_recognizer.view(draw_car(0))])
+    assert not look.logits.requires_grad
+    assert not look.features.requires_grad
 
 
 # Verdicts; the rules themselves are in test_verdict.py
@@ -386,6 +388,20 @@ def test_explaining_changes_no_later_answer(tiny_checkpoint):
     for name, tensor in recognizer.model.state_dict().items():
         assert torch.equal(tensor, weights[name])
     assert all(parameter.grad is None for parameter in recognizer.model.parameters())
+
+
+def test_frame_is_around_the_part_that_was_looked_at_again(tiny_checkpoint, monkeypatch):
+    once, twice = (
+        CarRecognizer.from_pretrained(tiny_checkpoint, calibrated=False, second_look=look)
+        for look in (None, replace(CHOSEN, largest=1.0))
+    )
+    picture = draw_car(1, size=(320, 240))
+    monkeypatch.setattr(SecondLook, "box", lambda *_: Box(0.25, 0.5, 0.75, 1.0))
+    plain, framed = (np.asarray(r.explain(picture, "BMW")).astype(int) for r in (once, twice))
+    rows, columns = np.nonzero((plain != framed).any(axis=2))
+    assert (rows.min(), rows.max()) == (120, 239)
+    assert (columns.min(), columns.max()) == (80, 240)
+    assert (plain == framed)[130:230, 90:230].all()
 
 
 @pytest.mark.parametrize("size", [(160, 120), (2 * MAX_SIDE, MAX_SIDE)])

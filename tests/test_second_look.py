@@ -4,30 +4,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
-from conftest import TINY_DATA_CONFIG, draw_car
+from conftest import TINY_DATA_CONFIG, calibrate, draw_car
 from PIL import Image
 
-from space.gate import look_closely
-from space.second_look import (
-    COMBINATIONS,
-    HEATS,
-    WHOLE,
-    Box,
-    SecondLook,
-    box_around,
-    combined,
-    crop,
-    heat_maps,
-    seen_part,
-)
-from space.transforms import normalize, to_pixels
+from space.recognizer import CarRecognizer
+from space.second_look import CHOSEN, DETAIL, WHOLE, Box, SecondLook, box_around, crop, seen_part
+from space.transforms import to_pixels
 from trainer.evaluation.robustness import distant
 
-ALWAYS, NEVER = SecondLook(largest=1.0), SecondLook(largest=0.0)
+ALWAYS, NEVER = replace(CHOSEN, largest=1.0), replace(CHOSEN, largest=0.0)
 
-every_heat = pytest.mark.parametrize("heat", HEATS)
+
+def looking(folder, look: SecondLook | None) -> CarRecognizer:
+    return CarRecognizer.from_pretrained(folder, calibrated=False, second_look=look)
 
 
 # The box
@@ -58,6 +48,11 @@ def test_region_with_the_most_heat_counts_not_the_hottest_place():
     assert box.upper > 0.4
 
 
+def test_scale_of_the_heat_does_not_matter():
+    heat = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
+    assert box_around(5 * heat + 3, 0.6, 0.1) == pytest.approx(box_around(heat, 0.6, 0.1))
+
+
 def test_lower_share_never_gives_a_smaller_box():
     heat = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) ** 4
     heat[3, 3] = 2
@@ -65,7 +60,7 @@ def test_lower_share_never_gives_a_smaller_box():
     assert areas == sorted(areas)
 
 
-@pytest.mark.parametrize("heat", [torch.zeros(7, 7), torch.ones(7, 7)])
+@pytest.mark.parametrize("heat", [torch.zeros(7, 7), torch.ones(7, 7), torch.zeros(0, 0)])
 def test_no_heat_and_heat_everywhere_are_the_whole_photo(heat):
     assert box_around(heat, share=0.3, margin=0.1) == WHOLE
 
@@ -106,127 +101,79 @@ def test_at_least_a_pixel_is_cut_out(size, box):
     assert min(crop(Image.new("RGB", size), box, TINY_DATA_CONFIG).size) >= 1
 
 
-# Networks
-
-
-@every_heat
-@pytest.mark.parametrize(
-    "name", ["test_efficientnet", "test_resnet", "test_convnext", "test_byobnet", "marque_cnn"]
-)
-def test_every_convolutional_network_has_heat(name, heat):
-    model = timm.create_model(name, num_classes=3).eval()
-    with torch.inference_mode():
-        logits, _, maps = look_closely(model, torch.rand(2, 3, 96, 96))
-        found = heat_maps(model, maps, logits, heat)
-    assert found.shape[0] == 2
-    assert found.amin(dim=(1, 2)).tolist() == [0, 0]
-    assert found.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1])
-
-
-def test_evidence_is_the_class_activation_map(tiny_recognizer):
-    model = tiny_recognizer.model
-    pixels = tiny_recognizer.pixels(draw_car(1, size=(320, 240)))[None]
-    with torch.inference_mode():
-        logits, _, maps = look_closely(model, normalize(pixels, TINY_DATA_CONFIG))
-        found = heat_maps(model, maps, logits, "evidence")[0]
-        weight = model.get_classifier().weight[logits[0].argmax()]
-        expected = torch.einsum("c,chw->hw", weight, maps[0])
-    expected = (expected - expected.min()) / (expected.max() - expected.min())
-    assert torch.allclose(found, expected, atol=1e-3)
-
-
-@every_heat
-def test_networks_without_maps_look_once(heat):
-    model = timm.create_model("test_vit", num_classes=3, img_size=64).eval()
-    picture = draw_car(1)
-    logits, _, boxes = replace(ALWAYS, heat=heat).look(model, [picture], TINY_DATA_CONFIG)
-    assert boxes == [None]
-    with torch.inference_mode():
-        inputs = normalize(to_pixels(TINY_DATA_CONFIG)(picture)[None], TINY_DATA_CONFIG)
-        assert torch.allclose(logits, model(inputs), atol=1e-5)
-
-
 # Looking twice
 
 
-def test_box_as_large_as_the_photo_is_not_looked_at_again(tiny_recognizer):
+def test_box_as_large_as_the_photo_is_not_looked_at_again(tiny_checkpoint, tiny_recognizer):
+    recognizer = looking(tiny_checkpoint, NEVER)
     pictures = [draw_car(seed) for seed in range(2)]
-    passes: list[int] = []
-    handle = tiny_recognizer.model.register_forward_hook(lambda *_: passes.append(1))
-    try:
-        logits, features, boxes = NEVER.look(
-            tiny_recognizer.model, pictures, tiny_recognizer.data_config
-        )
-    finally:
-        handle.remove()
-    expected = tiny_recognizer.look(torch.stack([tiny_recognizer.pixels(p) for p in pictures]))
+    logits, features, boxes = recognizer.look([recognizer.view(p) for p in pictures])
+    expected = tiny_recognizer.sight(torch.stack([tiny_recognizer.pixels(p) for p in pictures]))
     assert boxes == [None, None]
-    assert not passes
-    assert torch.equal(logits, expected[0])
-    assert torch.equal(features, expected[1])
+    assert torch.equal(logits, expected.logits)
+    assert torch.equal(features, expected.features)
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS)
-def test_second_look_is_at_the_part_of_the_photo_as_taken(tiny_recognizer, combination):
-    look = replace(ALWAYS, combination=combination)
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_second_look_is_at_the_part_of_the_photo_as_taken(tiny_checkpoint, weight):
+    recognizer = looking(tiny_checkpoint, replace(ALWAYS, weight=weight))
     picture = draw_car(1, size=(800, 300))
-    model, data_config = tiny_recognizer.model, tiny_recognizer.data_config
-    logits, features, (box,) = look.look(model, [picture], data_config)
-    pixels = [tiny_recognizer.pixels(p) for p in (picture, crop(picture, box, data_config))]
-    first, second = tiny_recognizer.logits(torch.stack(pixels)).split(1)
-    assert torch.allclose(logits, combined(first, second, combination), atol=1e-4)
-    assert torch.allclose(features, tiny_recognizer.look(pixels[0][None])[1], atol=1e-4)
+    logits, features, (box,) = recognizer.look([recognizer.view(picture)])
+    pixels = [recognizer.pixels(p) for p in (picture, crop(picture, box, TINY_DATA_CONFIG))]
+    first, second = recognizer.sight(torch.stack(pixels)).logits
+    assert torch.allclose(logits[0], (1 - weight) * first + weight * second, atol=1e-4)
+    assert torch.allclose(features, recognizer.sight(pixels[0][None]).features, atol=1e-4)
 
 
-def test_photo_among_others_is_answered_as_alone(tiny_recognizer):
-    pictures = [draw_car(seed, size=(200 + 50 * seed, 160)) for seed in range(3)]
-    look = replace(ALWAYS, largest=0.6)
-    model, data_config = tiny_recognizer.model, tiny_recognizer.data_config
-    logits, _, boxes = look.look(model, pictures, data_config)
-    for number, picture in enumerate(pictures):
-        alone, _, (box,) = look.look(model, [picture], data_config)
-        assert box == boxes[number]
+def test_second_look_changes_the_scores(tiny_checkpoint, tiny_recognizer):
+    picture = draw_car(1, size=(800, 300))
+    once, twice = (r.predict(picture) for r in (tiny_recognizer, looking(tiny_checkpoint, ALWAYS)))
+    assert once.predictions[0].score != twice.predictions[0].score
+
+
+def test_large_photo_is_kept_small(tiny_checkpoint):
+    large = draw_car(1, size=(4 * DETAIL, 3 * DETAIL))
+    view = looking(tiny_checkpoint, ALWAYS).view(large)
+    assert view.picture.size == (DETAIL, 3 * DETAIL // 4)
+    assert large.size == (4 * DETAIL, 3 * DETAIL)
+    assert looking(tiny_checkpoint, None).view(large).picture is None
+
+
+def test_photo_among_others_is_answered_as_alone(tiny_checkpoint):
+    recognizer = looking(tiny_checkpoint, replace(ALWAYS, largest=0.6))
+    views = [recognizer.view(draw_car(seed, size=(200 + 50 * seed, 160))) for seed in range(3)]
+    logits, _, boxes = recognizer.look(views)
+    for number, view in enumerate(views):
+        alone, _, (box,) = recognizer.look([view])
+        assert (box is None) == (boxes[number] is None)
         assert torch.allclose(alone[0], logits[number], atol=1e-4)
 
 
-def test_threads_share_a_network(tiny_recognizer):
-    pictures = [draw_car(seed, size=(320, 240)) for seed in range(8)]
+def test_threads_share_a_network(tiny_checkpoint):
+    recognizer = looking(tiny_checkpoint, ALWAYS)
+    views = [recognizer.view(draw_car(seed, size=(320, 240))) for seed in range(8)]
 
-    def answer(picture: Image.Image) -> torch.Tensor:
-        return ALWAYS.look(tiny_recognizer.model, [picture], tiny_recognizer.data_config)[0]
+    def answer(view) -> torch.Tensor:
+        return recognizer.look([view]).logits
 
-    in_turn = [answer(picture) for picture in pictures]
+    in_turn = [answer(view) for view in views]
     with ThreadPoolExecutor(4) as pool:
-        at_once = list(pool.map(answer, pictures))
+        at_once = list(pool.map(answer, views))
     assert all(torch.equal(one, other) for one, other in zip(in_turn, at_once, strict=True))
+
+
+def test_calibration_says_whether_to_look_twice(calibrated_folder):
+    assert CarRecognizer.from_pretrained(calibrated_folder).second_look is None
+    calibrate(calibrated_folder, second_look=ALWAYS)
+    assert CarRecognizer.from_pretrained(calibrated_folder, second_look=NEVER).second_look == ALWAYS
 
 
 @pytest.mark.parametrize(("across", "down"), [(0.0, 0.5), (1.0, 0.9)])
 def test_far_car_is_found_by_the_bundled_checkpoint(bundled, across, down):
     frame = distant(draw_car(3, size=(320, 240)), 0.35, across, down, enlarged=True)
-    _, _, (box,) = ALWAYS.look(bundled.model, [frame], bundled.data_config)
+    box = bundled.look([bundled.view(frame)]).boxes[0]
     # Where `distant` put the photo.
     centre = (across * 0.65 + 0.175, down * 0.65 + 0.175)
     assert box.area < 0.5
     assert box.left < centre[0] < box.right
     assert box.upper < centre[1] < box.lower
-
-
-# Two answers become one
-
-
-def test_second_answer_counts_twice_when_leaning():
-    first, second = torch.tensor([[3.0, 0]]), torch.tensor([[0, 3.0]])
-    assert combined(first, second, "leaning").tolist() == [[1, 2]]
-
-
-def test_mean_of_logits_is_the_mean_of_log_probabilities():
-    first, second = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
-    both = (first.log_softmax(dim=1) + second.log_softmax(dim=1)) / 2
-    assert torch.allclose(combined(first, second, "mean").softmax(1), both.softmax(1))
-
-
-def test_surer_answer_counts_photo_by_photo():
-    first, second = torch.tensor([[5.0, 0], [1, 0]]), torch.tensor([[0, 1.0], [0, 5]])
-    assert combined(first, second, "surer").tolist() == [[5, 0], [0, 5]]
-    assert combined(first, second, "second") is second

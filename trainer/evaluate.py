@@ -31,6 +31,7 @@ from space.calibration import CALIBRATION
 from space.checkpoints import WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
+from space.second_look import CHOSEN
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
 from trainer.evaluation.photos import JudgedPhoto, find_photos, look_at
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-exteriors", type=Path, metavar="FILE",
                         help="CSV with a column photo: paths in the data sets that show "
                         "the inside or a part of a car")  # fmt: skip
+    parser.add_argument("--one-look", action="store_true",
+                        help="look at no photo twice; else a second pass goes over the part of "
+                        "a photo that the first one points at, where that is small")  # fmt: skip
     parser.add_argument("--keep-calibration", action="store_true",
                         help="measure with the calibration that the checkpoint has")  # fmt: skip
     parser.add_argument("--robustness", type=int, default=400, metavar="PHOTOS",
@@ -102,7 +106,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         DataError: photos are missing, cannot be read, or their class is unknown.
     """
     recognizer = CarRecognizer.from_pretrained(
-        options.checkpoint, calibrated=options.keep_calibration
+        options.checkpoint,
+        calibrated=options.keep_calibration,
+        second_look=None if options.one_look else CHOSEN,
     )
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == options.split]
@@ -206,6 +212,7 @@ def calibrate(
         [photo.group for photo in chosen],
         sources,
         threshold,
+        recognizer.second_look,
     )
     # The calibration last, since it is what asks for the gate.
     (folder / CALIBRATION).unlink(missing_ok=True)

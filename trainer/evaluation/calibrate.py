@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from space.answers import LEVELS
 from space.calibration import Calibration, ConfidenceMap
 from space.labels import Car
 from space.levels import Levels
+from space.second_look import SecondLook
 from space.verdict import Judge
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
@@ -33,6 +35,7 @@ def fit_calibration(
     groups: Sequence[str],
     sources: np.ndarray,
     gate: float | None = None,
+    second_look: SecondLook | None = None,
 ) -> Calibration:
     """Calibrates a checkpoint.
 
@@ -43,6 +46,7 @@ def fit_calibration(
         groups: of each photo; photos of one group are the same photo.
         sources: the data set of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
+        second_look: with which the logits came about.
     """
     levels = Levels(cars)
     temperature = fit_temperature(logits, targets)
@@ -69,7 +73,7 @@ def fit_calibration(
         f"{target:g}": {level: fit_threshold(sure[level], hits[level], target) for level in LEVELS}
         for target in PRECISIONS
     }
-    return Calibration(temperature, confidence, thresholds, plausible, known=draft.known, gate=gate)
+    return replace(draft, thresholds=thresholds, second_look=second_look)
 
 
 def fit_known(logits: torch.Tensor, sources: np.ndarray) -> float:

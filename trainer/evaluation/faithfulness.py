@@ -95,7 +95,7 @@ def road(
     found: dict[str, list[np.ndarray]] = {}
     for index in tqdm(chosen, desc="ROAD", unit="photo"):
         pixels = recognizer.pixels(readers[index]())
-        target = int(recognizer.logits(pixels[None]).argmax())
+        target = int(recognizer.sight(pixels[None]).logits.argmax())
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         hottest, coldest = _removed(recognizer, pixels, target, heats, seed)
         scores = (coldest - hottest) / 2
@@ -143,7 +143,7 @@ def heat_on_cars(
     areas = []
     for index in tqdm(chosen, desc="heat on cars", unit="photo"):
         pixels = recognizer.pixels(readers[index]())
-        target = int(recognizer.logits(pixels[None]).argmax())
+        target = int(recognizer.sight(pixels[None]).logits.argmax())
         car = car_mask(recognizer, siblings[index]())
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         shares = {method: _on(car, heat) for method, heat in heats.items()}

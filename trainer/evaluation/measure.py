@@ -193,6 +193,7 @@ def measure_all(
         }
 
     result = measure_accuracy(judge, logits, targets, groups)
+    result["looked_twice"] = float(looks.twice.mean())
     if len(set(sources)) > 1:
         result["sources"] = apart(sources)
     # Only data sets that have many of both tell what a background is worth.
@@ -294,6 +295,7 @@ def measure_robustness(
             "top1": Share.of_marks(right, groups),
             "top5": Share.of_marks(ranks(looks.logits.numpy(), targets) < 5, groups),
             "make": Share.of_marks((scores[MAKE].argmax(dim=1) == make[targets]).numpy(), groups),
+            "looked_twice": float(looks.twice.mean()),
             **measure_verdicts(recognize(recognizer, looks), right, groups),
         }
     return result

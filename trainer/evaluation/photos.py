@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from space.photos import PhotoError, load_photo
-from space.recognizer import BATCH_SIZE, CarRecognizer
+from space.recognizer import BATCH_SIZE, CarRecognizer, Look, View
 from trainer.classes import match
 from trainer.copies import BLACK
 from trainer.source import Columns, DataError
@@ -88,12 +88,14 @@ class Looks:
 
     Attributes:
         logits: float32, shape (photos, classes).
-        features: float32, shape (photos, channels), see `space.gate.look`.
+        features: float32, shape (photos, channels), see `space.network.Sight`.
+        twice: whether it was looked at again, bool, shape (photos,).
         backgroundless: whether the background was painted black, bool, shape (photos,).
     """
 
     logits: torch.Tensor
     features: torch.Tensor
+    twice: np.ndarray
     backgroundless: np.ndarray
 
 
@@ -115,15 +117,13 @@ def look_at(
     Raises:
         DataError: a photo cannot be read.
     """
-    logits, features, rims = [], [], []
-    block: list[torch.Tensor] = []
+    looks: list[Look] = []
+    rims = []
+    block: list[View] = []
 
     def flush() -> None:
-        pixels = torch.stack(block)
-        found = recognizer.look(pixels)
-        logits.append(found[0])
-        features.append(found[1])
-        rims.append(_black_rim(pixels))
+        looks.append(recognizer.look(block))
+        rims.append(_black_rim(torch.stack([view.pixels for view in block])))
         block.clear()
 
     for reader in tqdm(readers, total=count, desc=what, unit="photo", delay=1):
@@ -131,14 +131,19 @@ def look_at(
             picture = load_photo(reader())
         except (PhotoError, OSError) as error:
             raise DataError(f"a photo cannot be read: {error}") from None
-        block.append(recognizer.pixels(change(picture) if change else picture))
+        block.append(recognizer.view(change(picture) if change else picture))
         if len(block) == BATCH_SIZE:
             flush()
     if block:
         flush()
-    if not logits:
+    if not looks:
         raise DataError(f"there are no {what} photos")
-    return Looks(torch.cat(logits), torch.cat(features), np.concatenate(rims))
+    return Looks(
+        torch.cat([look.logits for look in looks]),
+        torch.cat([look.features for look in looks]),
+        np.array([box is not None for look in looks for box in look.boxes]),
+        np.concatenate(rims),
+    )
 
 
 def _black_rim(pixels: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""Averages the weights of checkpoints: `python -m trainer.average CHECKPOINT … --out FOLDER`.
+
+Checkpoints that went on from one another often lie in one valley of the loss; the middle between
+them is then better than either, at no cost when it answers (model soups, Wortsman et al. 2022,
+arXiv:2203.05482). Often is not always: choose the shares on validation photos.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a script: the repository is the place to import from, not trainer/
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from space.checkpoints import (
+    CLASSES,
+    CONFIG,
+    TRAINING,
+    WEIGHTS,
+    CheckpointError,
+    open_checkpoint,
+    write_json,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.average",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
+                        help="of one network and the same classes")  # fmt: skip
+    parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE",
+                        help="of each checkpoint; equal ones without it")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+                        help="the checkpoint folder to write; evaluate it next")  # fmt: skip
+    options = parser.parse_args(arguments)
+    try:
+        average(options.checkpoints, options.out, options.shares)
+    except (CheckpointError, ValueError) as error:
+        print(f"average: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def average(
+    sources: Sequence[str | Path], out: Path, shares: Sequence[float] | None = None
+) -> None:
+    """Writes a checkpoint whose weights are the mean of others'.
+
+    Args:
+        sources: checkpoints, see `space.checkpoints.open_checkpoint`.
+        out: the folder to write; the files of an earlier checkpoint in it are replaced.
+        shares: of each, above 0; they need not sum to 1. Equal ones by default.
+
+    Raises:
+        CheckpointError: one cannot be opened.
+        ValueError: they differ in network or classes, or the shares do not fit.
+    """
+    shares = [1.0] * len(sources) if shares is None else list(shares)
+    if len(shares) != len(sources):
+        raise ValueError(f"{len(sources)} checkpoints need as many shares, not {len(shares)}")
+    if min(shares) <= 0:
+        raise ValueError(f"a share is above 0, not {min(shares):g}")
+    opened = [open_checkpoint(source) for source in sources]
+    first, total = opened[0], sum(shares)
+    kept = load_file(first.folder / WEIGHTS)
+    sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in kept.items()}
+    for checkpoint, share in zip(opened, shares, strict=True):
+        if checkpoint.labels != first.labels:
+            raise ValueError(f"{checkpoint.source} has other classes than {first.source}")
+        tensors = load_file(checkpoint.folder / WEIGHTS)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != {name: tensor.shape for name, tensor in kept.items()}:
+            raise ValueError(f"{checkpoint.source} is another network than {first.source}")
+        for name, tensor in tensors.items():
+            sums[name] += tensor.double() * (share / total)
+    out.mkdir(parents=True, exist_ok=True)
+    # Counters of batches among them, which a mean of whole numbers leaves whole.
+    save_file(
+        {name: tensor.to(kept[name].dtype) for name, tensor in sums.items()},
+        out / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+    for name in (CONFIG, CLASSES):
+        if (first.folder / name).resolve() != (out / name).resolve():
+            shutil.copyfile(first.folder / name, out / name)
+    averaged = [
+        {"checkpoint": checkpoint.revision, "share": share / total}
+        for checkpoint, share in zip(opened, shares, strict=True)
+    ]
+    write_json(out / TRAINING, {"averaged": averaged})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Writes a checkpoint's graph for ONNX Runtime: `python -m trainer.export CHECKPOINT`.
+
+The file, model.onnx, holds no weights: it names model.safetensors beside it as its external data.
+So the weights lie in one place and in the precision they have there, and whatever reads ONNX reads
+them from there. It is written only if it answers as the network does in PyTorch.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a script: the repository is the place to import from, not trainer/
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+
+from space.checkpoints import WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
+from space.network import GRAPH, INPUT, Eyes, OnnxEngine, Sight, TorchEngine
+from space.transforms import normalize, to_pixels
+from trainer.toys import draw_car
+
+# What rounding in another order may change, as a share of the largest value.
+TOLERANCE = 1e-4
+_PHOTOS = 8
+_TYPES = {
+    "F16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "F32": TensorProto.FLOAT,
+    "F64": TensorProto.DOUBLE,
+}
+
+
+class ExportError(ValueError):
+    """The network has no graph that answers as it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder")
+    options = parser.parse_args(arguments)
+    try:
+        apart = export(options.checkpoint)
+    except (CheckpointError, ExportError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    size = (options.checkpoint / GRAPH).stat().st_size
+    print(f"{options.checkpoint / GRAPH}: {size / 1000:.0f} kB; answers differ by {apart:.0e}")
+    return 0
+
+
+def export(folder: Path) -> float:
+    """Writes model.onnx into a checkpoint folder.
+
+    Returns:
+        By how much its answers to drawn photos differ from PyTorch's at most, as a share of the
+        largest value.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be opened.
+        ExportError: PyTorch cannot export the network, or the answers differ. An earlier graph
+            stays as it was.
+    """
+    checkpoint = open_checkpoint(folder)
+    graph = graph_of(checkpoint)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        draft = Path(name)
+        (draft / WEIGHTS).symlink_to((folder / WEIGHTS).resolve())
+        (draft / GRAPH).write_bytes(graph.SerializeToString())
+        apart = difference(checkpoint, draft)
+        if apart > TOLERANCE:
+            raise ExportError(
+                f"the graph of {folder} answers otherwise than the network, by up to {apart:.1e} "
+                "of the largest value; nothing was written"
+            )
+        (draft / GRAPH).replace(folder / GRAPH)
+    return apart
+
+
+def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The graph of a checkpoint's network, its weights those of model.safetensors.
+
+    Raises:
+        ExportError: PyTorch cannot export the network.
+    """
+    # Two, since a dimension of one would be taken for one that never changes.
+    inputs = torch.zeros(2, *checkpoint.data_config["input_size"])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                Eyes(checkpoint.model),
+                (inputs,),
+                input_names=[INPUT],
+                output_names=list(Sight._fields),
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                dynamo=True,
+                optimize=False,  # keeps the weights under their names; ONNX Runtime optimises
+                verbose=False,
+            )
+    except Exception as error:  # whatever a network does that the exporter does not know
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"PyTorch cannot export {checkpoint.source}: {reason}") from error
+    model: onnx.ModelProto = program.model_proto
+    _take_weights_from(model.graph, checkpoint.folder / WEIGHTS)
+    for node in model.graph.node:  # where in the source code it came from, on this machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    return model
+
+
+def _take_weights_from(graph: onnx.GraphProto, weights: Path) -> None:
+    """Replaces the tensors of a graph by places in a safetensors file.
+
+    The file is a header, led by its length in 8 bytes, and then the tensors one after another
+    (https://huggingface.co/docs/safetensors), which is what ONNX takes for external data.
+    """
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    casts, kept = [], []
+    for tensor in graph.initializer:
+        name = tensor.name.removeprefix("model.")
+        stored = header.get(name)
+        if stored is None or stored["dtype"] not in _TYPES:
+            kept.append(tensor)  # a constant of the graph
+            continue
+        first, end = stored["data_offsets"]
+        outside = TensorProto(name=name, data_type=_TYPES[stored["dtype"]], dims=stored["shape"])
+        outside.data_location = TensorProto.EXTERNAL
+        for key, value in (
+            ("location", weights.name),
+            ("offset", 8 + length + first),
+            ("length", end - first),
+        ):
+            outside.external_data.add(key=key, value=str(value))
+        kept.append(outside)
+        casts.append(helper.make_node("Cast", [name], [tensor.name], to=tensor.data_type))
+    nodes = [*casts, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+
+
+def difference(checkpoint: Checkpoint, folder: Path) -> float:
+    """By how much the graph in a folder and the network in PyTorch differ on drawn photos.
+
+    In batches of several sizes, as a share of the largest value of each output.
+    """
+    prepare = to_pixels(checkpoint.data_config)
+    pixels = torch.stack([prepare(draw_car(seed, size=(320, 240))) for seed in range(_PHOTOS)])
+    inputs = normalize(pixels, checkpoint.data_config)
+    expected = TorchEngine(checkpoint.model)(inputs)
+    engine = OnnxEngine(folder, len(checkpoint.labels), checkpoint.data_config["input_size"])
+    batches = [engine(batch) for batch in inputs.split([1, 2, _PHOTOS - 3])]
+    apart = 0.0
+    for found, wanted in zip(map(torch.cat, zip(*batches, strict=True)), expected, strict=True):
+        if wanted.numel():
+            apart = max(apart, float((found - wanted).abs().max() / wanted.abs().max()))
+    return apart
+
+
+if __name__ == "__main__":
+    sys.exit(main())
