@@ -186,6 +186,7 @@ class LocalHub:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}  # by token
         self.requests: list[str] = []  # such as "GET /api/models/org/name", in their order
+        self.overloaded = False  # then it answers, but only that it cannot
         self._repos: dict[tuple[str, str], Repo] = {}
         self._server: _Server | None = None
         self._port = 0  # the system chooses one; a restart keeps it
@@ -321,6 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._hub = self.server.hub
         self._hub.requests.append(f"{self.command} {urlsplit(self.path).path}")
         try:
+            if self._hub.overloaded:
+                raise HubError(HTTPStatus.SERVICE_UNAVAILABLE, message="Try again later")
             self._user = self._who()
             for route_method, pattern, answer in _ROUTES:
                 match = pattern.fullmatch(urlsplit(self.path).path)
