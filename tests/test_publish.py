@@ -237,6 +237,12 @@ def test_dry_run_tells_all_and_writes_nothing(hub, author, folder):
         hub.repo("org/dry")
 
 
+def test_measured_speed_goes_along(folder):
+    assert "latency.json" not in names_to_publish(folder)
+    (folder / "latency.json").write_text("{}")
+    assert "latency.json" in names_to_publish(folder)
+
+
 def test_missing_graph_is_written_first(hub, author, folder):
     (folder / GRAPH).unlink()
     assert author(publish, folder, "org/graph")[0] == 0

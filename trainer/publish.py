@@ -48,6 +48,8 @@ from trainer.export import TOLERANCE, ExportError, difference, export
 
 CARD = "README.md"
 FIGURES = "figures/"
+# What the card tells of where it was measured.
+OPTIONAL = ("latency.json",)
 _SHOWN = re.compile(rf"\b{FIGURES}[\w-]+\.(?:svg|png|webp|jpg)\b")
 
 NEW, CHANGED, SAME, REMOVED = "new", "changed", "unchanged", "removed"
@@ -156,9 +158,8 @@ def names_to_publish(folder: Path) -> list[str]:
     evaluate = f"python -m trainer.evaluate {folder} --data NAME=FOLDER --split-file FILE"
     needed = dict.fromkeys(REQUIRED, "trainer/train.py")
     needed |= dict.fromkeys((CALIBRATION, METRICS), evaluate)
-    if (folder / CALIBRATION).is_file() and _read_json(folder / CALIBRATION).get(
-        "gate"
-    ) is not None:
+    calibration = folder / CALIBRATION
+    if calibration.is_file() and _read_json(calibration).get("gate") is not None:
         needed[GATE] = evaluate
     needed[CARD] = card = f"python -m model_card.card {folder}"
     if (folder / CARD).is_file():
@@ -166,7 +167,8 @@ def names_to_publish(folder: Path) -> list[str]:
     missing = [f"{name} ({how})" for name, how in needed.items() if not (folder / name).is_file()]
     if missing:
         raise PublishError(f"{folder} is not complete; it lacks {', '.join(missing)}")
-    return sorted({*needed, GRAPH})
+    optional = [name for name in OPTIONAL if (folder / name).is_file()]
+    return sorted({*needed, *optional, GRAPH})
 
 
 def _check_measured(checkpoint: Checkpoint) -> None:
@@ -253,7 +255,7 @@ def _look_at(api: HfApi, repo: str, tag: str | None) -> Remote:
 
 def _ours(paths: Iterable[str]) -> list[str]:
     """Those of a repository's files that a checkpoint may have put there."""
-    known = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH}
+    known = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
     return [path for path in paths if path in known or path.startswith(FIGURES)]
 
 
