@@ -6,8 +6,6 @@ What reads is another process: its libraries know the Hub's address from their i
 import io
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,28 +32,15 @@ Reader = Callable[..., Any]
 @pytest.fixture(scope="module")
 def hub() -> Iterator[LocalHub]:
     with LocalHub() as hub:
+        hub.add_user("hf_secret", "ada", "org")
         yield hub
 
 
 @pytest.fixture(scope="module")
 def reader(hub, tmp_path_factory) -> Iterator[Reader]:
     """Calls a function in another process, whose Hub is `hub` and whose cache starts empty."""
-    environment = {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path_factory.mktemp("hf_home")),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    # `spawn`, since a fork would carry this process's imported libraries over.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
-                patch.delenv(name, raising=False)
-            pool.submit(int).result()  # starts the process, which keeps this environment
-        yield lambda function, *args: pool.submit(function, *args).result(timeout=300)
+    with hub.client(tmp_path_factory.mktemp("hf_home")) as call:
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +161,7 @@ def test_a_repository_without_weights(hub, reader, tiny_checkpoint):
 
 
 def test_a_private_repository(hub, reader, tiny_checkpoint):
-    repo = hub.add_repo("org/private", tiny_checkpoint, token="hf_secret")
+    repo = hub.add_repo("org/private", tiny_checkpoint, private=True)
     with pytest.raises(CheckpointError, match="if it is private, log in with `hf auth login`"):
         reader(opened, "org/private")
     assert reader(logged_in, "hf_secret", opened, "org/private")[0] == repo.head
@@ -266,7 +251,7 @@ def test_a_data_set_that_is_not_there(hub, reader):
 
 
 def test_a_private_data_set(hub, reader, parquet, expected):
-    hub.add_repo("org/private-cars", parquet, "dataset", token="hf_secret")
+    hub.add_repo("org/private-cars", parquet, "dataset", private=True)
     with pytest.raises(DataError, match="org/private-cars cannot be loaded"):
         reader(cars, "cars=org/private-cars")
     assert reader(logged_in, "hf_secret", cars, "cars=org/private-cars") == expected
