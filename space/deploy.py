@@ -22,7 +22,7 @@ from space.checkpoints import (
     CheckpointError,
     open_checkpoint,
 )
-from space.upload import UploadError, listing, upload, who
+from space.upload import UploadError, explained, preview, upload
 
 ROOT = Path(__file__).parent.parent
 _APP = ROOT / "app.py"
@@ -43,8 +43,8 @@ Give it a photo and it names the car: make, model and year, how sure it is, and 
 Programs may ask as well: see "Use via API" at the foot of the page.
 """
 _HUB_MODEL = (
-    "[{repo}](https://huggingface.co/{repo}/tree/{revision}) answers. Which cars it knows, how good "
-    "it is and where it fails stands there."
+    "[{repo}](https://huggingface.co/{repo}/tree/{revision}) answers. Which cars it knows, how "
+    "good it is and where it fails stands there."
 )
 _BUNDLED_MODEL = "The checkpoint that comes with Marque answers; it lies in `space/checkpoint`."
 
@@ -65,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             stage(Path(folder), options.model)
-            print(f"{options.space} will hold:\n{listing(Path(folder))}")
-            print(f"logged in as {who()}")
             if options.dry_run:
-                print("nothing was sent (--dry-run)")
+                preview(Path(folder), options.space)
                 return 0
             url = upload(
                 Path(folder),
@@ -136,7 +134,8 @@ def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
     about = (metadata_load(card) if card.is_file() else None) or {}
     if datasets := about.get("datasets"):
         head["datasets"] = datasets
-    info = HfApi().model_info(repo, revision=checkpoint.revision)
+    with explained(f"the model {repo}"):
+        info = HfApi().model_info(repo, revision=checkpoint.revision)
     if info.private or info.gated:
         print(
             f"{repo} is not public: give the Space a secret HF_TOKEN that may read it; "

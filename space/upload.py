@@ -36,11 +36,21 @@ def who() -> str:
     """
     if resource := os.environ.get("HF_OIDC_RESOURCE"):  # a token of one hour, which has no name
         return f"a trusted publisher of {resource}"
-    with _told("the Hub"):
+    with explained("the Hub"):
         return str(HfApi().whoami()["name"])
 
 
-def listing(folder: Path) -> str:
+def preview(folder: Path, repo_id: str) -> None:
+    """Prints what `upload` would send, and for whom."""
+    print(f"{repo_id} would hold\n{_listing(folder)}")
+    try:
+        print(f"logged in as {who()}")
+    except UploadError as error:
+        print(error)
+    print("nothing was sent (--dry-run)")
+
+
+def _listing(folder: Path) -> str:
     """The files of a folder with their sizes, a line each, and how many there are."""
     sizes = {name: (folder / name).stat().st_size for name in _files(folder)}
     lines = [f"{size:>13,}  {name}" for name, size in sizes.items()]
@@ -56,7 +66,7 @@ def upload(
     message: str,
     private: bool = False,
 ) -> str:
-    """Makes a repository hold just the files of a folder.
+    """Makes a repository hold just the files of a folder, and prints which and as whom.
 
     It is created if need be. The second time there is nothing to commit.
 
@@ -74,8 +84,10 @@ def upload(
         UploadError: it is refused, not this sort's, public where a private one is asked for, cannot
             be reached, or holds other files than were sent.
     """
+    print(f"logged in as {who()}")
+    print(f"{repo_id} will hold\n{_listing(folder)}")
     api = HfApi()
-    with _told(repo_id):
+    with explained(f"the {kind} {repo_id}"):
         try:
             info = api.repo_info(repo_id, repo_type=kind)
         except RepositoryNotFoundError:
@@ -114,8 +126,15 @@ def upload(
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Says in plain words why the Hub did not do what it was asked within."""
+def explained(what: str) -> Iterator[None]:
+    """Says in plain words why the Hub did not do what it is asked within.
+
+    Args:
+        what: what it is asked for.
+
+    Raises:
+        UploadError: in place of what the client library raises.
+    """
     try:
         yield
     except LocalTokenNotFoundError:
