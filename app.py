@@ -1,8 +1,8 @@
 """Marque's web page.
 
 MARQUE_MODEL chooses the checkpoint that answers, MARQUE_GATE one that decides which photos are
-rejected: a folder, or org/name[@revision]. Without MARQUE_MODEL the one answers that model.txt beside
-this file names, as `python -m space.deploy` writes it, or else the bundled checkpoint.
+rejected: a folder, or org/name[@revision]. Without MARQUE_MODEL, the one answers that model.txt
+beside this file names, as `python -m space.deploy` writes it, and without that the bundled one.
 """
 
 import os
