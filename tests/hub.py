@@ -34,8 +34,14 @@ import yaml
 Kind = Literal["model", "dataset", "space"]
 Files = Path | Mapping[str, bytes]
 
+# Kept outside git and sent apart, as the Hub does with everything that is no text.
+_LARGE = (".safetensors", ".onnx", ".parquet", ".png")
+# What git keeps in their place.
+_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 # What every repository begins with.
-_FIRST_FILES = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
+_FIRST_FILES = {
+    ".gitattributes": "".join(f"*{end} filter=lfs diff=lfs merge=lfs\n" for end in _LARGE).encode()
+}
 
 
 class HubError(Exception):
@@ -96,12 +102,13 @@ class Commit:
                 name = parent.as_posix()
                 oid = hashlib.sha1(name.encode()).hexdigest()
                 entries[name] = {"type": "directory", "path": name, "oid": oid, "size": 0}
-            entries[path] = {
-                "type": "file",
-                "path": path,
-                "oid": blob_id(content),
-                "size": len(content),
-            }
+            entry = {"type": "file", "path": path, "oid": blob_id(content), "size": len(content)}
+            if path.endswith(_LARGE):
+                sha256 = content_id(path, content)
+                pointer = _POINTER.format(sha256, len(content)).encode()
+                entry["oid"] = blob_id(pointer)
+                entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": len(pointer)}
+            entries[path] = entry
         return entries
 
 
@@ -186,6 +193,8 @@ class LocalHub:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}  # by token
         self.requests: list[str] = []  # such as "GET /api/models/org/name", in their order
+        self.overloaded = False  # then it answers, but only that it cannot
+        self.large: dict[str, bytes] = {}  # what was sent apart, by its SHA-256
         self._repos: dict[tuple[str, str], Repo] = {}
         self._server: _Server | None = None
         self._port = 0  # the system chooses one; a restart keeps it
@@ -236,6 +245,7 @@ class LocalHub:
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "1",  # the Hub's other protocol for large files
             "NO_PROXY": "127.0.0.1",
         } | ({"HF_TOKEN": token} if token else {})
         # `spawn`, since a fork would carry this process's imported libraries over.
@@ -278,6 +288,11 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def content_id(path: str, content: bytes) -> str:
+    """The Hub's name for the content of a file."""
+    return hashlib.sha256(content).hexdigest() if path.endswith(_LARGE) else blob_id(content)
+
+
 def _read_folder(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -312,6 +327,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._route("POST")
 
+    def do_PUT(self) -> None:
+        self._route("PUT")
+
     def log_message(self, format: str, *args: Any) -> None:
         """Keeps the tests' output free of one line per request."""
 
@@ -321,6 +339,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._hub = self.server.hub
         self._hub.requests.append(f"{self.command} {urlsplit(self.path).path}")
         try:
+            if self._hub.overloaded:
+                raise HubError(HTTPStatus.SERVICE_UNAVAILABLE, message="Try again later")
             self._user = self._who()
             for route_method, pattern, answer in _ROUTES:
                 match = pattern.fullmatch(urlsplit(self.path).path)
@@ -408,18 +428,33 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"errors": [], "warnings": []})
 
     def _preupload(self, kinds: str, repo_id: str, revision: str) -> None:
-        """Tells how to send each file: all of them within the commit."""
+        """Tells how to send each file: within the commit, or apart and before it."""
         files = self._own_repo(kinds, repo_id).at(revision).files
         answers = [
             {
                 "path": path,
-                "uploadMode": "regular",
+                "uploadMode": "lfs" if path.endswith(_LARGE) else "regular",
                 "shouldIgnore": False,
-                "oid": blob_id(files[path]) if path in files else None,
+                "oid": content_id(path, files[path]) if path in files else None,
             }
             for path in (file["path"] for file in self._json()["files"])
         ]
         self._send_json({"files": answers})
+
+    def _batch(self, repo_id: str, kinds: str = "models") -> None:
+        """Tells where to send the contents that are not here yet."""
+        self._own_repo(kinds, repo_id)
+        objects: list[dict[str, Any]] = self._json()["objects"]
+        for item in objects:
+            if item["oid"] not in self._hub.large:
+                item["actions"] = {"upload": {"href": f"{self._hub.url}/large/{item['oid']}"}}
+        self._send_json({"transfer": "basic", "objects": objects})
+
+    def _put_large(self, sha256: str) -> None:
+        if hashlib.sha256(self._body).hexdigest() != sha256:
+            raise HubError(HTTPStatus.BAD_REQUEST, message="The content is another one")
+        self._hub.large[sha256] = self._body
+        self._send_json({})
 
     def _commit(self, kinds: str, repo_id: str, revision: str) -> None:
         repo = self._own_repo(kinds, repo_id)
@@ -434,6 +469,8 @@ class _Handler(BaseHTTPRequestHandler):
                     raise HubError(HTTPStatus.PRECONDITION_FAILED, message=since)
             elif key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif key == "lfsFile":
+                files[value["path"]] = self._hub.large[value["oid"]]
             elif key in ("deletedFile", "deletedFolder"):
                 folder = value["path"].rstrip("/") + "/" if key == "deletedFolder" else None
                 gone = [
@@ -493,7 +530,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = commit.file(path)
         headers = {
             "X-Repo-Commit": commit.sha,
-            "ETag": f'"{blob_id(content)}"',
+            "ETag": f'"{content_id(path, content)}"',
             "Accept-Ranges": "bytes",
         }
         start, end, status = 0, len(content), HTTPStatus.OK
@@ -552,6 +589,12 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("POST", re.compile(rf"{_API}/preupload/{_REVISION}"), _Handler._preupload),
     ("POST", re.compile(rf"{_API}/commit/{_REVISION}"), _Handler._commit),
     ("POST", re.compile(rf"{_API}/tag/{_REVISION}"), _Handler._tag),
+    (
+        "POST",
+        re.compile(rf"/(?:(?P<kinds>datasets|spaces)/)?{_REPO}\.git/info/lfs/objects/batch"),
+        _Handler._batch,
+    ),
+    ("PUT", re.compile(r"/large/(?P<sha256>\w+)"), _Handler._put_large),
     ("GET", re.compile(rf"{_API}/variables"), _Handler._variables),
     ("POST", re.compile(rf"{_API}/variables"), _Handler._variables),
     ("POST", re.compile(rf"{_API}/secrets"), _Handler._secrets),

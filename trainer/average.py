@@ -6,6 +6,7 @@ arXiv:2203.05482). Often is not always: choose the shares on validation photos.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -96,7 +97,9 @@ def average(
         {"checkpoint": checkpoint.revision, "share": share / total}
         for checkpoint, share in zip(opened, shares, strict=True)
     ]
-    write_json(out / TRAINING, {"averaged": averaged})
+    # How the first of them came about, since one network cannot tell the story of several.
+    training = json.loads((first.folder / TRAINING).read_text("utf-8"))
+    write_json(out / TRAINING, training | {"averaged": averaged})
 
 
 if __name__ == "__main__":
