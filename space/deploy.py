@@ -22,7 +22,7 @@ from space.checkpoints import (
     CheckpointError,
     open_checkpoint,
 )
-from space.upload import UploadError, explained, preview, upload
+from space.upload import UploadError, explained, files_below, upload
 
 ROOT = Path(__file__).parent.parent
 _APP = ROOT / "app.py"
@@ -65,21 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             stage(Path(folder), options.model)
-            if options.dry_run:
-                preview(Path(folder), options.space)
-                return 0
-            url = upload(
+            upload(
                 Path(folder),
+                files_below(Path(folder)),
                 options.space,
                 "space",
-                mark="space/recognizer.py",
                 message=f"Marque with {options.model or 'its own checkpoint'}",
+                mark="space/recognizer.py",
                 private=options.private,
+                dry_run=options.dry_run,
             )
     except (CheckpointError, UploadError) as error:
         print(f"deploy: {error}", file=sys.stderr)
         return 1
-    print(f"{url} is up to date")
     return 0
 
 
@@ -134,7 +132,7 @@ def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
     about = (metadata_load(card) if card.is_file() else None) or {}
     if datasets := about.get("datasets"):
         head["datasets"] = datasets
-    with explained(f"the model {repo}"):
+    with explained(repo):
         info = HfApi().model_info(repo, revision=checkpoint.revision)
     if info.private or info.gated:
         print(

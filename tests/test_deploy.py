@@ -103,8 +103,8 @@ def space(hub, call, model) -> Mapping[str, bytes]:
     status, printed, errors = call(run, "org/space", "--model", "org/model")
     assert (status, errors) == (0, "")
     assert "logged in as ada" in printed
-    assert f"{hub.url}/spaces/org/space is up to date" in printed
     repo = hub.repo("org/space", "space")
+    assert f"{hub.url}/spaces/org/space is at {repo.head}" in printed
     assert repo.sdk == "gradio"
     assert len(repo.history) == 2  # as it was created, and one commit
     return repo.files

@@ -10,11 +10,10 @@ from unittest import mock
 
 import pytest
 from hub import LocalHub
-from huggingface_hub import RepoFile
-from huggingface_hub.utils.sha import git_hash
+from huggingface_hub import HfApi
 
-from space import upload as sent
-from space.upload import UploadError, preview, upload
+from space import upload as uploads
+from space.upload import UploadError, files_below, upload
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +42,19 @@ def folder(tmp_path) -> Path:
 # These run in the other process.
 
 
-def send(folder: Path, repo_id: str, private: bool = False) -> tuple[str, str]:
-    """The address of the repository, and what was printed."""
+def send(folder: Path, repo: str, private: bool = False, dry_run: bool = False) -> str:
+    """What was printed."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        url = upload(folder, repo_id, "dataset", mark="audit.json", message="Cars", private=private)
-    return url, printed.getvalue()
-
-
-def previewed(folder: Path, repo_id: str) -> str:
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        preview(folder, repo_id)
+        upload(
+            folder,
+            files_below(folder),
+            repo,
+            "dataset",
+            message="Cars",
+            mark="audit.json",
+            private=private,
+            dry_run=dry_run,
+        )
     return printed.getvalue()
 
 
@@ -63,11 +65,11 @@ def as_someone(token: str | None, function: Callable[..., Any], *args: Any) -> A
 
 
 def test_a_repository_holds_what_the_folder_holds(hub, call, folder):
-    url, printed = call(send, folder, "org/cars")
-    assert url == f"{hub.url}/datasets/org/cars"
-    assert "logged in as ada\n" in printed
-    assert "            4  data/train.parquet\n" in printed
+    printed = call(send, folder, "org/cars")
     repo = hub.repo("org/cars", "dataset")
+    assert printed.startswith(f"logged in as ada\n{hub.url}/datasets/org/cars, public, new\n")
+    assert "      new            4  data/train.parquet\n" in printed
+    assert printed.endswith(f"{hub.url}/datasets/org/cars is at {repo.head}\n")
     assert set(repo.files) == {".gitattributes", "README.md", "audit.json", "data/train.parquet"}
     assert repo.files["data/train.parquet"] == b"PAR1"
     assert [commit.message for commit in repo.history[1:]] == ["Cars"]
@@ -101,17 +103,17 @@ def test_private_means_private(hub, call, folder):
     call(send, folder, "org/secret", True)
     assert hub.repo("org/secret", "dataset").private
     call(send, folder, "org/known")
-    with pytest.raises(UploadError, match="org/known is there and public"):
+    with pytest.raises(UploadError, match="org/known is there already and public"):
         call(send, folder, "org/known", True)
 
 
 @pytest.mark.parametrize(
     ("token", "repo_id", "message"),
     [
-        (None, "org/x", "nobody is logged in: `hf auth login`"),
-        ("hf_wrong", "org/x", "your token is not accepted there"),
-        ("hf_ada", "others/x", "the dataset others/x: you may not write there"),
-        ("hf_ada", "org/not valid", "the dataset org/not valid: .*alphanumeric"),
+        (None, "org/x", "nobody is logged in: log in with `hf auth login`"),
+        ("hf_wrong", "org/x", "the Hub does not know your token"),
+        ("hf_ada", "others/x", r"you may not write to others/x \(.*namespace others"),
+        ("hf_ada", "org/not valid", "org/not valid: .*alphanumeric"),
     ],
 )
 def test_who_may_not_is_told_why(hub, call, folder, token, repo_id, message):
@@ -126,34 +128,35 @@ def test_a_hub_that_is_away(hub, call, folder):
         call(as_someone, "hf_ada", send, folder, "org/x")
 
 
-def test_a_preview_sends_nothing(hub, call, folder):
-    printed = call(previewed, folder, "org/preview")
-    assert "org/preview would hold\n" in printed
-    assert "bytes in 3 files" in printed
-    assert "logged in as ada\nnothing was sent" in printed
-    assert "nobody is logged in" in call(as_someone, None, previewed, folder, "org/preview")
+def test_a_dry_run_sends_nothing(hub, call, folder):
+    printed = call(send, folder, "org/dry", True, True)
+    assert f"logged in as ada\n{hub.url}/datasets/org/dry, private, new\n" in printed
+    assert printed.endswith("a dry run: nothing was written\n")
     with pytest.raises(KeyError):
-        hub.repo("org/preview", "dataset")
+        hub.repo("org/dry", "dataset")
+
+
+def test_a_readme_whose_head_is_no_yaml(hub, call, folder):
+    (folder / "README.md").write_text("---\nlicense: [mit\n---\n")
+    with pytest.raises(UploadError, match=r"README\.md: .*Invalid metadata"):
+        call(send, folder, "org/untidy")
 
 
 def test_a_trusted_publisher_has_no_name(monkeypatch):
     monkeypatch.setenv("HF_OIDC_RESOURCE", "spaces/org/space")
-    assert sent.who() == "a trusted publisher of spaces/org/space"
+    assert uploads._who(HfApi()) == "a trusted publisher of spaces/org/space"
 
 
-def test_what_did_not_arrive_is_named(folder):
-    def file(path: str, content: bytes) -> RepoFile:
-        return RepoFile(path=path, size=len(content), oid=git_hash(content))
+def lossy(folder: Path, repo: str) -> None:
+    """Sends a folder of which the last file is not committed."""
+    commit = HfApi.create_commit
+    with mock.patch.object(HfApi, "create_commit", lambda api, repo, operations, **how: commit(
+        api, repo, operations[:-1], **how
+    )):  # fmt: skip
+        send(folder, repo)
 
-    arrived = [file("README.md", b"# Cars\n"), file("audit.json", b"{}\n")]
-    whole = [*arrived, file("data/train.parquet", b"PAR1"), file(".gitattributes", b"")]
-    assert sent._differences(folder, whole) == []
-    assert sent._differences(folder, arrived) == ["data/train.parquet is missing"]
-    damaged = [*arrived, file("data/train.parquet", b"PAR"), file("data/old.parquet", b"")]
-    assert sent._differences(folder, damaged) == [
-        "data/train.parquet is another file",
-        "data/old.parquet was not sent",
-    ]
-    lfs = {"size": 4, "oid": "0" * 64, "pointerSize": 100}
-    large = RepoFile(path="data/train.parquet", size=4, oid="0" * 40, lfs=lfs)
-    assert sent._differences(folder, [*arrived, large]) == ["data/train.parquet is another file"]
+
+def test_what_did_not_arrive_is_named(call, folder):
+    message = r"org/lossy does not hold what was sent: data/train\.parquet"
+    with pytest.raises(UploadError, match=message):
+        call(lossy, folder, "org/lossy")

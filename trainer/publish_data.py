@@ -34,7 +34,7 @@ from PIL import Image as Pillow
 from tqdm import tqdm
 
 from space.checkpoints import write_json
-from space.upload import UploadError, preview, upload
+from space.upload import UploadError, files_below, upload
 from trainer.audit import audit_photos
 from trainer.classes import Classes, identity
 from trainer.data import DataSet, deal, read_photos
@@ -119,21 +119,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             permission=options.permission,
             keep_locations=options.keep_locations,
         )
-        if options.dry_run:
-            preview(options.out, options.repo)
-            return 0
-        url = upload(
+        upload(
             options.out,
+            files_below(options.out),
             options.repo,
             "dataset",
-            mark=AUDIT,
             message="Photos, their split and their audit",
+            mark=AUDIT,
             private=options.private,
+            dry_run=options.dry_run,
         )
     except (DataError, WeightsError, UploadError) as error:
         print(f"publish_data: {error}", file=sys.stderr)
         return 1
-    print(f"{url} is up to date")
     return 0
 
 
