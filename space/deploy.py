@@ -10,18 +10,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, metadata_load, metadata_save
+from huggingface_hub import HfApi, hf_hub_download, metadata_load, metadata_save
+from huggingface_hub.errors import EntryNotFoundError
 
-from space.checkpoints import (
-    BUNDLED,
-    WANTED,
-    Checkpoint,
-    CheckpointError,
-    open_checkpoint,
-)
+from space.checkpoints import BUNDLED, WANTED, Checkpoint, CheckpointError, open_checkpoint
 from space.upload import UploadError, explained, files_below, upload
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            stage(Path(folder), options.model)
+            stage(Path(folder), options.model or None)  # an empty variable names none
             upload(
                 Path(folder),
                 files_below(Path(folder)),
@@ -107,7 +103,9 @@ def stage(folder: Path, model: str | None = None) -> None:
             shutil.copyfile(path, folder / "space" / path.name)
     head = metadata_load(ROOT / "README.md") or {}
     if model is None:
-        shutil.copytree(BUNDLED, folder / "space" / BUNDLED.name)
+        (folder / "space" / BUNDLED.name).mkdir()
+        for name in _files_of(BUNDLED):
+            shutil.copyfile(BUNDLED / name, folder / "space" / BUNDLED.name / name)
         about = _BUNDLED_MODEL
     else:
         if Path(model).is_dir():
@@ -128,21 +126,26 @@ def stage(folder: Path, model: str | None = None) -> None:
 def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """What the Hub should know of the model: that it is used, and is to be fetched beforehand."""
     head: dict[str, Any] = {"models": [repo]}
-    card = checkpoint.folder / "README.md"
-    about = (metadata_load(card) if card.is_file() else None) or {}
-    if datasets := about.get("datasets"):
-        head["datasets"] = datasets
     with explained(repo):
         info = HfApi().model_info(repo, revision=checkpoint.revision)
+        with suppress(EntryNotFoundError):  # a model without a card
+            card = hf_hub_download(repo, "README.md", revision=checkpoint.revision)
+            if datasets := (metadata_load(card) or {}).get("datasets"):
+                head["datasets"] = datasets
     if info.private or info.gated:
         print(
             f"{repo} is not public: give the Space a secret HF_TOKEN that may read it; "
             "without one it will not start"
         )
     else:  # an image is built without secrets
-        files = [name for name in WANTED if (checkpoint.folder / name).is_file()]
-        head["preload_from_hub"] = [f"{repo} {','.join(files)} {checkpoint.revision}"]
+        files = ",".join(_files_of(checkpoint.folder))
+        head["preload_from_hub"] = [f"{repo} {files} {checkpoint.revision}"]
     return head
+
+
+def _files_of(checkpoint: Path) -> list[str]:
+    """The files of a checkpoint that a recogniser reads."""
+    return [name for name in WANTED if (checkpoint / name).is_file()]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 from hub import LocalHub
 from huggingface_hub import hf_hub_download
 
-from space.checkpoints import BUNDLED
+from space.checkpoints import BUNDLED, WANTED
 from space.deploy import main
 
 ROOT = Path(__file__).parent.parent
@@ -224,7 +224,7 @@ def test_a_space_without_a_model_carries_the_bundled_one(hub, call):
     assert call(run, "org/own")[0] == 0
     files = hub.repo("org/own", "space").files
     carried = {name.removeprefix("space/checkpoint/") for name in files if "/checkpoint/" in name}
-    assert carried == {path.name for path in BUNDLED.iterdir()}
+    assert carried == {name for name in WANTED if (BUNDLED / name).is_file()}
     assert "model.txt" not in files
     assert not front_matter(files["README.md"].decode()).keys() & {"models", "preload_from_hub"}
 
