@@ -194,24 +194,26 @@ def test_photos_of_others_need_a_permission_which_the_card_quotes(hub, publish, 
     assert "'1': Renault Clio" in card
 
 
-def test_photos_that_tell_where_they_were_taken_are_refused(publish, folders):
+def test_photos_that_tell_where_they_were_taken_are_refused(publish, folders, tmp_path):
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (36.0, 45.0, 0.0)
     for name in ("a", "b"):
         draw_car(70 + ord(name)).save(folders / "BMW M3 Coupe 2012" / f"{name}.jpg", exif=exif)
     status, _, errors = publish("org/located", f"cars={folders}", "--dry-run")
     assert status == 1
-    assert "2 photos would tell where it was taken (GPS in EXIF)" in errors
+    assert "2 photos would give away a place (GPS in EXIF)" in errors
+    assert not (tmp_path / "out").exists()
     assert publish("org/located", f"cars={folders}", "--dry-run", "--keep-locations")[0] == 0
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(publish, folders, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    photos = tmp_path / "out" / "data" / "train.parquet"
+    photos.write_bytes(b"years of work")
     status, _, errors = publish("org/x", f"cars={folders}", "--dry-run")
     assert status == 1
-    assert "holds thesis.txt, which is no part of it; name another" in errors
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert "holds data/train.parquet, which is not from here; name another folder" in errors
+    assert photos.read_bytes() == b"years of work"
 
 
 def test_the_real_photos_are_known_under_another_name(publish, real_data, tmp_path):

@@ -16,7 +16,9 @@ group straddles), as training would:
 import argparse
 import io
 import random
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -171,7 +173,28 @@ def write_data_set(
     Raises:
         DataError: the folder holds something else, or a photo says where it was taken.
     """
-    _clear(folder)
+    _refuse_other_work(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        staged = Path(place) / folder.name
+        (staged / "data").mkdir(parents=True)
+        _write(staged, repo_id, data, audit, license, split, permission, keep_locations)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+
+
+def _write(
+    folder: Path,
+    repo_id: str,
+    data: DataSet,
+    audit: Audit,
+    license: str,
+    split: str,
+    permission: str,
+    keep_locations: bool,
+) -> None:
+    """Does the work of `write_data_set` in a new folder."""
     name = repo_id.rpartition("/")[2]
     labels = class_names(data.classes)
     features = Features(
@@ -201,7 +224,7 @@ def write_data_set(
         located += found
     if located and not keep_locations:
         raise DataError(
-            f"{words.many(located, 'photo')} would tell where it was taken (GPS in EXIF): strip "
+            f"{words.many(located, 'photo')} would give away a place (GPS in EXIF): strip "
             "that first, such as with `exiftool -gps:all= -r FOLDER`, or give --keep-locations"
         )
     write_split(folder / "split.csv", published)
@@ -245,20 +268,19 @@ def class_names(classes: Classes) -> list[str]:
         name = spelled(label)
         if identity(car_of(name)) != identity(car):
             name = spelled(car_label(car))
-        names.append(label if name in names else name)
+        names.append(spelled(label) if name in names else name)
     return names
 
 
-def _clear(folder: Path) -> None:
-    """Empties a folder of what an earlier call wrote; raises a DataError for anything else."""
-    ours = ("README.md", AUDIT, "split.csv", "class_distribution.png", "data/*.parquet")
-    old = {path for pattern in ours for path in folder.glob(pattern)}
-    others = sorted(path for path in folder.rglob("*") if path.is_file() and path not in old)
-    if others:
-        raise DataError(f"{folder} holds {others[0].name}, which is no part of it; name another")
-    for path in old:
-        path.unlink()
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+def _refuse_other_work(folder: Path) -> None:
+    """Raises a DataError unless a folder is missing, empty, or all from an earlier call."""
+    there = set(files_below(folder))
+    ours = {"README.md", AUDIT, "split.csv", "class_distribution.png"}
+    others = {name for name in there if name not in ours and not name.startswith("data/")}
+    if others or (there and AUDIT not in there):
+        raise DataError(
+            f"{folder} holds {min(others or there)}, which is not from here; name another folder"
+        )
 
 
 def _write_part(
