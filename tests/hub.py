@@ -253,7 +253,7 @@ class LocalHub:
             inherited = {name: value for name, value in os.environ.items() if name[:3] != "HF_"}
             with mock.patch.dict(os.environ, inherited | environment, clear=True):
                 pool.submit(int).result()  # starts the process, which keeps this environment
-            yield lambda function, *args: pool.submit(function, *args).result(timeout=300)
+            yield lambda function, *args: pool.submit(function, *args).result(timeout=900)
 
     @contextmanager
     def down(self) -> Iterator[None]:

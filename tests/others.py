@@ -4,7 +4,6 @@ import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
-from transformers import pipeline
 
 
 def timm_scores(name: str, photo: Image.Image) -> dict[str, float]:
@@ -18,5 +17,7 @@ def timm_scores(name: str, photo: Image.Image) -> dict[str, float]:
 
 def transformers_scores(name: str, photo: Image.Image, count: int, **how: str) -> dict[str, float]:
     """As transformers answers, the best `count` labels; `how` may name a revision."""
+    from transformers import pipeline  # slow to import, and not every process that is here asks
+
     classify = pipeline("image-classification", model=name, **how)
     return {answer["label"]: answer["score"] for answer in classify(photo, top_k=count)}

@@ -28,6 +28,7 @@ from space.checkpoints import (
     open_checkpoint,
     write_json,
 )
+from space.cli import main as recognize
 from space.network import GRAPH
 from space.recognizer import CarRecognizer
 from trainer import publish as module
@@ -102,12 +103,16 @@ def folder(finished, tmp_path) -> Path:
 # These run in the other processes.
 
 
-def publish(*arguments: str | Path) -> tuple[int, str]:
-    """The command's exit status and what it says."""
+def said_by(command: Call, *arguments: str | Path) -> tuple[int, str]:
+    """A command's exit status and what it says."""
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(said):
-        status = main([str(argument) for argument in arguments])
+        status = command([str(argument) for argument in arguments])
     return status, said.getvalue()
+
+
+def publish(*arguments: str | Path) -> tuple[int, str]:
+    return said_by(main, *arguments)
 
 
 def with_token(token: str, function: Call, *arguments: Any) -> Any:
@@ -183,6 +188,9 @@ def test_what_is_published_answers_alike_wherever_it_is_pulled(
     revision, found = reader(scores, "org/round@v1", photo)
     assert revision == repo.head
     assert found == [pytest.approx(here, abs=1e-5)] * 3
+    status, said = reader(said_by, recognize, photo, "--model", "org/round@v1")
+    assert status == 0
+    assert f"marque: org/round@v1 at revision {repo.head}\n" in said
 
 
 def test_publishing_again_changes_nothing(hub, author, finished):
