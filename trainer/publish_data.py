@@ -288,7 +288,7 @@ def _write_part(
 ) -> tuple[int, int]:
     """Writes one part; returns its bytes in memory and how many photos tell where they are from."""
     size = located = 0
-    paths = []
+    paths: list[Path] = []
     for rows in _shards(data, chosen, part):
         located += sum(_is_located(row["image"]["bytes"]) for row in rows)
         paths.append(folder / f"{part}-{len(paths):05d}")
