@@ -1,11 +1,13 @@
 """Marque's web page.
 
 MARQUE_MODEL chooses the checkpoint that answers, MARQUE_GATE one that decides which photos are
-rejected: a folder, or org/name[@revision].
+rejected: a folder, or org/name[@revision]. Without MARQUE_MODEL, the one answers that model.txt
+beside this file names, as `python -m space.deploy` writes it, and without that the bundled one.
 """
 
 import os
 import sys
+from pathlib import Path
 
 from space.checkpoints import CheckpointError
 from space.page import build_page, launch
@@ -16,12 +18,18 @@ def main() -> None:
     """Loads the recogniser, builds the page, serves it until it is stopped."""
     try:
         recognizer = CarRecognizer.from_pretrained(
-            os.environ.get("MARQUE_MODEL") or None,
+            os.environ.get("MARQUE_MODEL") or _deployed(),
             gate=os.environ.get("MARQUE_GATE") or None,
         )
     except CheckpointError as error:
         sys.exit(f"marque: {error}")
     launch(build_page(recognizer))
+
+
+def _deployed() -> str | None:
+    """The model that this copy of the page was deployed with."""
+    path = Path(__file__).with_name("model.txt")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 if __name__ == "__main__":

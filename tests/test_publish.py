@@ -17,6 +17,7 @@ from conftest import calibrate, draw_car, save_tiny_checkpoint
 from hub import LocalHub
 from others import timm_scores, transformers_scores
 
+from space import upload
 from space.checkpoints import (
     METRICS,
     REQUIRED,
@@ -125,12 +126,12 @@ def with_token(token: str, function: Call, *arguments: Any) -> Any:
 
 def overtaken(older: str, *arguments: str | Path) -> tuple[int, str]:
     """The command, in whose middle the repository moves on from an older commit."""
-    look_at = module._look_at
+    look_at = upload._look_at
 
     def look_before(*found: Any) -> Any:
         return replace(look_at(*found), head=older)
 
-    with mock.patch.object(module, "_look_at", look_before):
+    with mock.patch.object(upload, "_look_at", look_before):
         return publish(*arguments)
 
 
@@ -291,7 +292,7 @@ def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
 
 def refused(capsys, *arguments: str | Path) -> str:
     """What the command says when it fails before it needs the Hub."""
-    with mock.patch.object(module, "HfApi", side_effect=AssertionError("asked the Hub")):
+    with mock.patch.object(upload, "HfApi", side_effect=AssertionError("asked the Hub")):
         assert main([str(argument) for argument in arguments]) == 1
     return capsys.readouterr().err
 

@@ -10,9 +10,10 @@ import math
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -55,31 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, WeightsError) as error:
         print(f"audit: {error}", file=sys.stderr)
         return 1
-    facts = _facts(data, sightings)
-    findings = find(data, sightings, options.seed)
     command = ["trainer.audit", *(sys.argv[1:] if arguments is None else arguments)]
-    settings = {
-        "command": "python -m " + shlex.join(command),
-        "git_revision": git_revision(),
-        "fingerprint": data.fingerprint,
-        "seed": options.seed,
-        "cache_size": options.cache_size,
-        "near_copies": {"bits": copies.MAX_DISTANCE, "correlation": copies.MIN_CORRELATION},
-        "blacked_out": {"grey_levels": copies.MAX_DIFFERENCE},
-        "packages": package_versions(PACKAGES),
-    }
-    if sightings is not None:
-        settings["no_exterior"] = {
-            "network": exteriors.NETWORK,
-            "min_car": exteriors.MIN_CAR,
-            "max_car": exteriors.MAX_CAR,
-            "min_company": exteriors.MIN_COMPANY,
-        }
-    audit = Audit(
-        summarise(facts, dict(_named(spec) for spec in options.data)),
-        flagged(facts, findings),
-        findings,
-        settings,
+    audit = audit_photos(
+        data,
+        sightings,
+        locations=dict(_named(spec) for spec in options.data),
+        settings={
+            "command": "python -m " + shlex.join(command),
+            "git_revision": git_revision(),
+            "cache_size": options.cache_size,
+        },
+        seed=options.seed,
     )
 
     def picture(index: int) -> Image.Image | None:
@@ -91,6 +78,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print((options.out / "summary.txt").read_text(encoding="utf-8"))
     print(f"written: {options.out / 'report.html'}")
     return 0
+
+
+def audit_photos(
+    data: DataSet,
+    sightings: Sightings | None,
+    *,
+    locations: Mapping[str, str],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+) -> Audit:
+    """All that is to be said about photos.
+
+    Args:
+        sightings: what an ImageNet network saw in them; without, wrong labels and photos that show
+            no car from outside are not looked for.
+        locations: where each data set comes from, by its name.
+        settings: what to tell beside the settings of this module: how it was called.
+        seed: of the folds that judge labels.
+    """
+    facts = _facts(data, sightings)
+    findings = find(data, sightings, seed)
+    told = {
+        **settings,
+        "fingerprint": data.fingerprint,
+        "seed": seed,
+        "near_copies": {"bits": copies.MAX_DISTANCE, "correlation": copies.MIN_CORRELATION},
+        "blacked_out": {"grey_levels": copies.MAX_DIFFERENCE},
+        "packages": package_versions(PACKAGES),
+    }
+    if sightings is not None:
+        told["no_exterior"] = {
+            "network": exteriors.NETWORK,
+            "min_car": exteriors.MIN_CAR,
+            "max_car": exteriors.MAX_CAR,
+            "min_company": exteriors.MIN_COMPANY,
+        }
+    return Audit(summarise(facts, locations), flagged(facts, findings), findings, told)
 
 
 def _named(spec: str) -> tuple[str, str]:

@@ -32,7 +32,7 @@ def unite(sources: Iterable[Source]) -> Classes:
     targets = {}
     for source in sources:
         for label, car in zip(source.label_names, source.cars, strict=True):
-            number = number_of.setdefault(_identity(car), len(labels))
+            number = number_of.setdefault(identity(car), len(labels))
             if number == len(labels):
                 # The same name for another car, as "Polo" may be, needs the source to tell them.
                 labels.append(f"{label} ({source.name})" if label in labels else label)
@@ -47,14 +47,15 @@ def match(source: Source, labels: Sequence[str], cars: Sequence[Car]) -> dict[st
     Args:
         labels, cars: the checkpoint's, in the same order.
     """
-    by_car = {_identity(car): label for label, car in zip(labels, cars, strict=True)}
+    by_car = {identity(car): label for label, car in zip(labels, cars, strict=True)}
     found = {}
     for label, car in zip(source.label_names, source.cars, strict=True):
-        same = label if label in labels else by_car.get(_identity(car))
+        same = label if label in labels else by_car.get(identity(car))
         if same:
             found[label] = same
     return found
 
 
-def _identity(car: Car) -> tuple[str, str, int | None]:
+def identity(car: Car) -> tuple[str, str, int | None]:
+    """What two spellings of one car have in common."""
     return normal(car.make), normal(car.model), car.year

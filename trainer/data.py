@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.cache import PhotoCache
 from trainer.classes import Classes, unite
 from trainer.copies import Copies, find_copies
-from trainer.exteriors import look_for_exteriors
+from trainer.exteriors import Sightings, look_for_exteriors
 from trainer.source import Columns, DataError, Problem, Source
 from trainer.sources import read_sources
 from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
@@ -133,12 +133,33 @@ def load_data(
         DataError: as `read_photos`, or the split file does not fit, or nothing is left to train on.
     """
     data = read_photos(specs, cache, columns)
+    sightings = None
+    if exteriors and not split_file:
+        sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)
+    return deal(data, sightings, split_file=split_file, scheme=scheme, seed=seed)
+
+
+def deal(
+    data: DataSet,
+    sightings: Sightings | None = None,
+    *,
+    split_file: Path | None = None,
+    scheme: Scheme | None = None,
+    seed: int = 0,
+) -> DataSet:
+    """Splits photos as `load_data` does.
+
+    Args:
+        sightings: of the photos, those among them that show no car from outside are left out;
+            `split_file` decides otherwise.
+
+    Raises:
+        DataError: the split file does not fit, or nothing is left to train on.
+    """
     if split_file:
         photos = apply_split(split_file, data.photos)
     else:
-        photos = data.photos
-        if exteriors:
-            photos = look_for_exteriors(photos, cache.pixels(), data.rows).excluding(photos)
+        photos = sightings.excluding(data.photos) if sightings else data.photos
         photos = make_split(photos, scheme or Scheme(), seed)
     data = replace(data, photos=photos)
     if not data.sizes[TRAIN]:

@@ -72,7 +72,9 @@ def write_audit(audit: Audit, folder: Path, picture: Picture) -> None:
                 ),
             )
             write_sheets(audit, finding, folder / "sheets", picture)
-    _write(folder / "summary.json", [_as_json(audit, together)])
+    _write(
+        folder / "summary.json", [json.dumps(in_numbers(audit), indent=2, ensure_ascii=False), "\n"]
+    )
     _write(folder / "summary.txt", [summary_text(audit)])
     write_class_distribution(audit.sources, folder / "class_distribution.png")
     write_sample_grid(audit, folder / "sample_grid.png", picture)
@@ -94,11 +96,14 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
-def _as_json(audit: Audit, together: SourceFacts) -> str:
+def in_numbers(audit: Audit) -> dict[str, Any]:
+    """What an audit found, as summary.json has it."""
+    together = words.all_together(audit)
+
     def facts(source: SourceFacts) -> dict[str, Any]:
         return asdict(source) | {"classes": source.classes, "smallest": source.smallest()}
 
-    summary = {
+    return {
         "verdict": [f"{said.figure} {said.text}" for said in words.verdict(audit, together)],
         "photos": together.photos,
         "unreadable": together.unreadable,
@@ -118,7 +123,6 @@ def _as_json(audit: Audit, together: SourceFacts) -> str:
         ],
         "settings": audit.settings,
     }
-    return json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
 
 
 class _Thumbnails:

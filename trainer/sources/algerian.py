@@ -32,7 +32,8 @@ _CARS = {
     "toyota corolla": Car("Toyota", "Corolla", None),
     "volkswagen tiguan": Car("Volkswagen", "Tiguan", None),
 }
-_LABEL_OF = {normal(label): label for label in _CARS}
+LABELS = tuple(_CARS)
+_LABEL_OF = {normal(label): label for label in LABELS}
 
 
 def read(name: str, location: str, columns: Columns) -> Source:
@@ -43,7 +44,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
     photos, problems = [], []
     for path in photos_below(folder):
         class_name = path.split("/")[-2] if "/" in path else ""
-        label = _LABEL_OF.get(normal(class_name))
+        label = match_label(class_name)
         if label is None:
             reason = f"the folder {class_name!r} is none of the 20 classes"
             problems.append(Problem(name, path, reason))
@@ -52,3 +53,8 @@ def read(name: str, location: str, columns: Columns) -> Source:
     if not photos:
         raise DataError(f"--data {name}={location}: none of the 20 class folders is there")
     return from_files(name, folder, photos, _CARS, problems)
+
+
+def match_label(text: str) -> str | None:
+    """The one of the 20 names that a text writes in another case or punctuation."""
+    return _LABEL_OF.get(normal(text))
