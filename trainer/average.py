@@ -6,6 +6,7 @@ arXiv:2203.05482). Often is not always: choose the shares on validation photos.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -93,7 +94,11 @@ def average(
         if (first.folder / name).resolve() != (out / name).resolve():
             shutil.copyfile(first.folder / name, out / name)
     averaged = [
-        {"checkpoint": checkpoint.revision, "share": share / total}
+        {
+            "checkpoint": checkpoint.revision,
+            "share": share / total,
+            "training": json.loads((checkpoint.folder / TRAINING).read_text("utf-8")),
+        }
         for checkpoint, share in zip(opened, shares, strict=True)
     ]
     write_json(out / TRAINING, {"averaged": averaged})
