@@ -18,6 +18,9 @@ from space.second_look import SecondLook
 MAPS = [ConfidenceMap(), ConfidenceMap(0.7, 1.3, 0.1), ConfidenceMap(2, 0, -1), ConfidenceMap(0, 3)]
 
 
+LOOK = SecondLook(share=0.4, margin=0.2, largest=0.5, weight=0.6)
+
+
 def change(folder, **changes):
     """Changes calibration.json; a value of ... takes its key away."""
     path = folder / CALIBRATION
@@ -74,9 +77,8 @@ def test_nulls_are_read(calibrated_folder):
 
 
 def test_second_look_is_read(calibrated_folder):
-    look = SecondLook(0.4, 0.2, 0.5, 0.6)
-    calibrate(calibrated_folder, second_look=look)
-    assert read_calibration(calibrated_folder).second_look == look
+    calibrate(calibrated_folder, second_look=LOOK)
+    assert read_calibration(calibrated_folder).second_look == LOOK
 
 
 def test_checkpoint_without_calibration_has_none(tiny_checkpoint):
@@ -117,8 +119,8 @@ def test_missing_part_is_named(calibrated_folder, key):
         {"known": "far"},
         {"gate": float("inf")},
         {"second_look": {"share": 0.5}},
-        {"second_look": asdict(SecondLook()) | {"largest": "half"}},
-        {"second_look": asdict(SecondLook()) | {"more": 1}},
+        {"second_look": asdict(LOOK) | {"largest": "half"}},
+        {"second_look": asdict(LOOK) | {"more": 1}},
     ],
 )
 def test_value_that_makes_no_sense_is_refused(calibrated_folder, changes):

@@ -50,7 +50,7 @@ def test_exported_networks_answer_as_in_pytorch(tmp_path, architecture, dtype):
 
 def test_graph_holds_no_weights_and_no_path_of_this_machine(exported_checkpoint):
     content = (exported_checkpoint / GRAPH).read_bytes()
-    graph = onnx.load_model_from_string(content, load_external_data=False).graph
+    graph = onnx.load_model_from_string(content).graph
     outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     assert outside
     assert all(t.external_data[0].value == WEIGHTS for t in outside)
