@@ -19,10 +19,13 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from model_card.render import DATA_SETS, ROOT, read_json, render, title
-from space.checkpoints import CONFIG, TRAINING, WEIGHTS, file_hash
+from space.calibration import CALIBRATION
+from space.checkpoints import CONFIG, TRAINING, WEIGHTS, CheckpointError, open_checkpoint
 
 CARD = "README.md"
 FIGURES = "figures"
+METRICS = "metrics.json"
+LATENCY = "latency.json"
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.
 CHARTS = (
     "classes.png",
@@ -34,6 +37,11 @@ CHARTS = (
     "robustness.png",
     "worst_pairs.png",
 )
+# What benchmarks/ found out about data sets, told on the card of who trained on them.
+FINDINGS = {
+    "leak": {"algerian_used_cars"},
+    "unknown": {"stanford_cars", "algerian_used_cars"},
+}
 # Networks that no other library opens.
 _MARQUE_ALONE = "marque_cnn"
 
@@ -117,12 +125,13 @@ def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = Non
     known = facts(folder, repo)
     try:
         text = render("card.md.jinja", figure=figure, **known)
-    except jinja2.UndefinedError as error:
+        head = metadata(known).to_yaml()
+    except (jinja2.UndefinedError, KeyError) as error:
         raise CardError(
             f"the JSON files of {folder} lack a number that the card tells: {error}; "
             "measure again with `python -m trainer.evaluate`"
         ) from None
-    return f"---\n{metadata(known).to_yaml()}\n---\n\n{text}"
+    return f"---\n{head}\n---\n\n{text}"
 
 
 def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
@@ -131,41 +140,41 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     Raises:
         CardError: one is missing or is about other weights, or no test photos were measured.
     """
-    config, metrics, training = (
-        _read(folder / name, how)
-        for name, how in (
-            (CONFIG, "this is no checkpoint folder"),
-            ("metrics.json", "measure it with `python -m trainer.evaluate`"),
-            (TRAINING, "this is no checkpoint folder"),
-        )
-    )
+    try:
+        checkpoint = open_checkpoint(folder)
+    except CheckpointError as error:
+        raise CardError(str(error)) from None
+    if not (folder / METRICS).is_file():
+        raise CardError(f"{folder} has no {METRICS}; measure it with `python -m trainer.evaluate`")
+    config, training, metrics = (_read(folder / name) for name in (CONFIG, TRAINING, METRICS))
     calibration, latency = (
         _read(folder / name) if (folder / name).is_file() else None
-        for name in ("calibration.json", "latency.json")
+        for name in (CALIBRATION, LATENCY)
     )
-    weights = file_hash(folder / WEIGHTS)
-    for name, measured in (
-        ("metrics.json", metrics.get("weights")),
-        ("calibration.json", calibration and calibration.get("weights_sha256")),
-        ("latency.json", latency and latency.get("checkpoint")),
+    weights = checkpoint.revision.removeprefix("sha256:")
+    for name, content, key, how in (
+        (METRICS, metrics, "weights", "trainer.evaluate"),
+        (CALIBRATION, calibration, "weights_sha256", "trainer.evaluate"),
+        (LATENCY, latency, "checkpoint", "benchmarks.latency"),
     ):
-        if measured and not weights.startswith(measured.removeprefix("sha256:")):
+        if content and not content[key].removeprefix("sha256:").startswith(weights):
             raise CardError(
-                f"{folder / name} is about other weights than {folder / WEIGHTS}; measure again "
-                f"with `python -m {'benchmarks.latency' if 'latency' in name else 'trainer.evaluate'}`"
+                f"{folder / name} is about other weights than {folder / WEIGHTS}; "
+                f"measure again with `python -m {how}`"
             )
     if metrics["split"]["name"] != "test":
         raise CardError(
-            f"{folder / 'metrics.json'} tells of {metrics['split']['name']} photos, and a card of "
+            f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
             "test photos; leave out --split of `python -m trainer.evaluate`"
         )
     runs = [part.get("training", {}) for part in training.get("averaged", [])] or [training]
-    trained = sorted({spec.partition("=")[0] for run in runs for spec in _data_of(run)})
-    tested = metrics.get("data") or sorted(metrics.get("sources", {})) or trained
-    data = sorted({*trained, *tested})
+    trained = [spec.partition("=")[0] for run in runs for spec in _data_of(run)]
+    tested = metrics.get("data") or list(metrics.get("sources", {})) or trained
+    data = list(dict.fromkeys([*trained, *tested]))
+    dealt = {json.dumps(run["split"]): run for run in reversed(runs) if "split" in run}
     makes = defaultdict(list)
-    for label, (make, _, _) in zip(config["label_names"], config["cars"], strict=True):
-        makes[make].append(label)
+    for label, car in zip(checkpoint.labels, checkpoint.cars, strict=True):
+        makes[car.make].append(label)
     return {
         "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
         "repo": repo,
@@ -174,16 +183,21 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "metrics": metrics,
         "calibration": calibration,
         "latency": latency,
-        "leak": read_json(ROOT / "benchmarks" / "leak.json")
-        if "algerian_used_cars" in data
-        else None,
+        **{
+            name: read_json(ROOT / "benchmarks" / f"{name}.json") if names <= {*data} else None
+            for name, names in FINDINGS.items()
+        },
         "averaged": training.get("averaged"),
         "runs": runs,
+        "dealt": list(reversed(dealt.values())),
+        "same_split": all(
+            run.get("split", {}).get("sha256") == metrics["split"]["file_sha256"] for run in runs
+        ),
         "data": data,
         "tested": tested,
         "known": {name: DATA_SETS[name] for name in data if name in DATA_SETS},
         "makes": dict(sorted(makes.items(), key=lambda item: item[0].casefold())),
-        "years": sorted({year for _, _, year in config["cars"] if year is not None}),
+        "years": sorted({car.year for car in checkpoint.cars if car.year is not None}),
         "marque_alone": config["architecture"] == _MARQUE_ALONE or "mlp_head" in config,
     }
 
@@ -226,11 +240,9 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
     )
 
 
-def _read(path: Path, how: str = "") -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
-    except OSError as error:
-        raise CardError(f"{path} cannot be read ({error.strerror}); {how}") from None
     except json.JSONDecodeError as error:
         raise CardError(f"{path} is not valid JSON: {error}") from None
 

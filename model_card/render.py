@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "count": lambda number: f"{number:,}",
-        "duration": duration,
-        "plain": plain,
-        "interval": interval,
-        "percent": percent,
-        "points": points,
-        "range": range_of,
-        "share": share,
-        "target": lambda written: f"{100 * float(written):g}%",
-        "data_set": title,
-    }
+    environment.filters |= FILTERS
     return environment.get_template(template).render(values)
 
 
@@ -75,6 +65,31 @@ def points(measured: dict[str, float]) -> str:
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
+def decimals(value: float, places: int) -> str:
+    """A number with so many decimals."""
+    return f"{value:.{places}f}"
+
+
+def count(number: int) -> str:
+    """How many, with commas between thousands."""
+    return f"{number:,}"
+
+
+def millions(number: float) -> str:
+    """A large number in millions, with one decimal."""
+    return f"{number / 1e6:.1f}"
+
+
+def kilowatt_hours(joules: float) -> str:
+    """An energy in kWh."""
+    return f"{joules / 3.6e6:.3f} kWh"
+
+
+def target(written: str) -> str:
+    """A share that was asked for, as JSON has it for a name: "0.98" is 98%."""
+    return f"{100 * float(written):g}%"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit that suits it."""
     for unit, length in (("hours", 3600), ("minutes", 60)):
@@ -84,10 +99,33 @@ def duration(seconds: float) -> str:
 
 
 def title(name: str) -> str:
-    """What a data set is called in text."""
-    return DATA_SETS[name]["title"] if name in DATA_SETS else plain(name)
+    """What a data set is called."""
+    return DATA_SETS[name]["title"] if name in DATA_SETS else name
 
 
-def plain(text: str) -> str:
-    """A text as it stands, whatever it would mean in Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
+def data_set(name: str) -> str:
+    """What a data set is called, in Markdown."""
+    return plain(title(name))
+
+
+def plain(text: Any) -> str:
+    """A text or a number as it stands, whatever it would mean in Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", str(text))
+
+
+# A number or a text of a JSON file gets into a page by one of these.
+FILTERS: dict[str, Callable[..., str]] = {
+    "count": count,
+    "data_set": data_set,
+    "decimals": decimals,
+    "duration": duration,
+    "interval": interval,
+    "kilowatt_hours": kilowatt_hours,
+    "millions": millions,
+    "percent": percent,
+    "plain": plain,
+    "points": points,
+    "range": range_of,
+    "share": share,
+    "target": target,
+}

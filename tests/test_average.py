@@ -1,5 +1,7 @@
 """Averaged checkpoints: the mean of the weights, and nothing of what does not belong together."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -38,6 +40,8 @@ def test_sources_are_kept(two, tmp_path):
     for folder, share in zip(two, ("0.25", "0.75"), strict=True):
         assert open_checkpoint(folder).revision in averaged.read_text()
         assert share in averaged.read_text()
+    parts = json.loads(averaged.read_text())["averaged"]
+    assert [part["training"]["note"] for part in parts] == ["untrained, for tests"] * 2
 
 
 def refused(arguments, tmp_path, capsys) -> str:
