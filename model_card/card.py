@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
             f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
             "test photos; leave out --split of `python -m trainer.evaluate`"
         )
-    runs = [part.get("training", {}) for part in training.get("averaged", [])] or [training]
+    runs = list(_runs(training))
     trained = [spec.partition("=")[0] for run in runs for spec in _data_of(run)]
     tested = metrics.get("data") or list(metrics.get("sources", {})) or trained
     data = list(dict.fromkeys([*trained, *tested]))
@@ -187,7 +187,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
             name: read_json(ROOT / "benchmarks" / f"{name}.json") if names <= {*data} else None
             for name, names in FINDINGS.items()
         },
-        "averaged": training.get("averaged"),
+        "averaged": training.get("averaged", []),
         "runs": runs,
         "dealt": list(reversed(dealt.values())),
         "same_split": all(
@@ -245,6 +245,15 @@ def _read(path: Path) -> dict[str, Any]:
         return read_json(path)
     except json.JSONDecodeError as error:
         raise CardError(f"{path} is not valid JSON: {error}") from None
+
+
+def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The runs that weights come from: one, or those whose checkpoints were averaged."""
+    if "averaged" not in training:
+        yield training
+    for part in training.get("averaged", []):
+        for run in _runs(part.get("training", {})):
+            yield {"checkpoint": part["checkpoint"], **run}
 
 
 def _data_of(run: dict[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ confidence    for each level the map from the summed probability of the best mak
 thresholds    for each target precision and level the confidence from which it was reached
 plausible     for each coverage the least probability of a class in the set (Sadinle et al.
               2019, arXiv:1609.00451)
-known         the least logit of the best class with which a car counts as one of the classes
+known         the least logit of the best class with which a car counts as one of the classes, for
+              checkpoints without a gate
 gate          the least probability of "car" in `space.gate`
 second_look   when and where photos are looked at again, see `space.second_look`
 """

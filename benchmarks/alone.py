@@ -1,0 +1,88 @@
+"""One network for all data sets, or one for each: `python -m benchmarks.alone NAME=CHECKPOINT …`.
+
+    python -m benchmarks.alone stanford_cars=runs/stanford/checkpoint \\
+      algerian_used_cars=runs/algerian/checkpoint \\
+      --split-file trainer/splits/stanford_and_algerian.csv
+
+The bundled checkpoint and those of one data set alone answer the same test photos of that set.
+Written to benchmarks/alone.json, with the difference on the same photos.
+"""
+
+import argparse
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from space.answers import MAKE
+from space.checkpoints import write_json
+from space.recognizer import CarRecognizer
+from space.second_look import CHOSEN
+from trainer.evaluation.metrics import Share, ranks
+from trainer.evaluation.photos import find_photos, look_at
+from trainer.provenance import git_revision
+from trainer.splits import TEST
+
+RESULT = Path(__file__).with_name("alone.json")
+MEASURES = ("top1", "top5", "make")
+
+
+def main() -> None:
+    """Measures and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("alone", nargs="+", metavar="NAME=CHECKPOINT",
+                        help="a data set of MARQUE_DATA and what was trained on it")  # fmt: skip
+    parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    joint = opened(None)
+    sets: dict[str, Any] = {}
+    for pair in options.alone:
+        name, _, folder = pair.partition("=")
+        alone = opened(folder)
+        together, groups = marks(joint, name, options.split_file)
+        apart, _ = marks(alone, name, options.split_file)
+        sets[name] = {"photos": len(groups), "weights": alone.revision}
+        for measure in MEASURES:
+            change = together[measure].astype(float) - apart[measure]
+            gain = Share.bootstrapped(
+                lambda weights, change=change: weights @ change / weights.sum(), groups
+            )
+            sets[name][measure] = {
+                "joint": Share.of_marks(together[measure], groups),
+                "alone": Share.of_marks(apart[measure], groups),
+                "joint_less_alone": asdict(gain),
+            }
+    found = {
+        "command": shlex.join(["python", "-m", "benchmarks.alone", *sys.argv[1:]]),
+        "weights": joint.revision,
+        "sets": sets,
+        "git_revision": git_revision(),
+    }
+    print(found)
+    write_json(RESULT, found)
+
+
+def opened(checkpoint: str | None) -> CarRecognizer:
+    """A recogniser that looks as all of them do in the end, whether it was evaluated or not."""
+    return CarRecognizer.from_pretrained(checkpoint, calibrated=False, second_look=CHOSEN)
+
+
+def marks(
+    recognizer: CarRecognizer, name: str, split_file: Path
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Which test photos of a data set are right by each measure, and the group of each."""
+    photos = [p for p in find_photos(recognizer, [name], split_file) if p.split == TEST]
+    looks = look_at(recognizer, [photo.read for photo in photos], len(photos), name)
+    targets = np.array([photo.target for photo in photos])
+    rank = ranks(looks.logits.numpy(), targets)
+    make = recognizer.judge.levels.index[MAKE].numpy()
+    best = recognizer.judge.confidences(looks.logits)[MAKE].argmax(dim=1).numpy()
+    found = {"top1": rank < 1, "top5": rank < 5, "make": best == make[targets]}
+    return found, [photo.group for photo in photos]
+
+
+if __name__ == "__main__":
+    main()
