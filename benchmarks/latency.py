@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ from trainer.provenance import git_revision, processor
 
 LATENCY = "latency.json"
 ROUNDS, EACH = 9, 10
+JPEG_SIZE = (1024, 683)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     inputs = torch.randn(1, *shape)
     file = io.BytesIO()
     _, picture = next(drawings(1))
-    picture.resize((1024, 683)).save(file, "JPEG", quality=90)
+    picture.resize(JPEG_SIZE).save(file, "JPEG", quality=90)
     photo = file.getvalue()
     recognizer.predict(photo)
     ways: dict[str, Callable[[], object]] = {
@@ -64,12 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         for name, taken in times.items()
     }
-    result = {
+    result: dict[str, Any] = {
         "command": "python -m benchmarks.latency",
         "checkpoint": checkpoint.revision,
         "weights_bytes": (checkpoint.folder / WEIGHTS).stat().st_size,
         "parameters": sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         "input_size": list(shape),
+        "jpeg_size": list(JPEG_SIZE),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
