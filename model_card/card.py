@@ -193,6 +193,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "same_split": all(
             run.get("split", {}).get("sha256") == metrics["split"]["file_sha256"] for run in runs
         ),
+        "went_on": any(run.get("starting_weights", "").startswith("checkpoint") for run in runs),
         "data": data,
         "tested": tested,
         "known": {name: DATA_SETS[name] for name in data if name in DATA_SETS},
