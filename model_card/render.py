@@ -67,12 +67,12 @@ def points(measured: dict[str, float]) -> str:
 
 def decimals(value: float, places: int) -> str:
     """A number with so many decimals."""
-    return f"{value:.{places}f}"
+    return f"{float(value):.{places}f}"
 
 
 def count(number: int) -> str:
     """How many, with commas between thousands."""
-    return f"{number:,}"
+    return f"{int(number):,}"
 
 
 def millions(number: float) -> str:
