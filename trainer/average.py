@@ -101,7 +101,9 @@ def average(
         }
         for checkpoint, share in zip(opened, shares, strict=True)
     ]
-    write_json(out / TRAINING, {"averaged": averaged})
+    # How the first of them came about, since one network cannot tell the story of several.
+    training = json.loads((first.folder / TRAINING).read_text("utf-8"))
+    write_json(out / TRAINING, training | {"averaged": averaged})
 
 
 if __name__ == "__main__":
