@@ -250,9 +250,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The runs that weights come from: one, or those whose checkpoints were averaged."""
-    if "averaged" not in training:
-        yield training
-    for part in training.get("averaged", []):
+    first, *others = training.get("averaged") or [{}]
+    yield training | first  # the first one's record is that of the whole
+    for part in others:
         for run in _runs(part.get("training", {})):
             yield {"checkpoint": part["checkpoint"], **run}
 
