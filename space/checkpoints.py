@@ -6,12 +6,16 @@
     training.json      how it was made
     calibration.json   how sure its answers may be, if measured: see `space.calibration`
     gate.safetensors   what it rejects, likewise: see `space.gate`
+    model.onnx         the network's graph for ONNX Runtime, if exported: see `space.network`
+    metrics.json       what was measured on test photos, if it was
+    README.md          the card that the Hub shows, and figures/ with what it shows
 
 timm (`local-dir:` and `hf-hub:`) and transformers (`pipeline`) open the same folder.
 """
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ from typing import Any
 import httpx2
 import timm
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -45,20 +49,17 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CLASSES = "classes.txt"
 TRAINING = "training.json"
+METRICS = "metrics.json"
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
-# All that a recogniser may want of a repository; figures and ONNX files stay on the Hub.
-WANTED = (
-    *REQUIRED,
-    "model.onnx",
-    "metrics.json",
-    "calibration.json",
-    "gate.safetensors",
-    "README.md",
-)
+# All that a recogniser reads of a repository; what people read stays on the Hub.
+WANTED = (*REQUIRED, "model.onnx", "calibration.json", "gate.safetensors")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_PATIENCE = 5  # seconds for the Hub to answer before the local cache does
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
@@ -178,7 +179,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
     _refuse_pickles(folder)
     for name in REQUIRED:
         if not (folder / name).is_file():
-            raise CheckpointError(f"the checkpoint {folder} has no {name}")
+            raise CheckpointError(f"the checkpoint {source or folder} has no {name}")
     config = _read_json(folder / CONFIG)
     labels = _read_labels(folder, config)
     data_config = _read_data_config(folder, config)
@@ -233,35 +234,64 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
         raise CheckpointError(f"the Hub repository {repo} has no revision {revision}") from None
     except LocalEntryNotFoundError:
         raise CheckpointError(
-            f"the Hub cannot be reached and {source} is not in the local cache; "
-            "connect once, or name a folder"
+            f"the Hub cannot be reached and {source} is not in the local cache, or only a part of "
+            "it; connect once, or name a folder"
         ) from None
     except (httpx2.HTTPError, OSError) as error:
-        raise CheckpointError(f"{source} could not be fetched from the Hub: {error}") from error
+        if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+            raise CheckpointError(
+                f"the Hub does not know your token, so {source} cannot be fetched; log in anew "
+                "with `hf auth login`, or correct or unset HF_TOKEN if you set it"
+            ) from None
+        raise CheckpointError(
+            f"{source} could not be fetched from the Hub: {error}; try again"
+        ) from error
     return snapshot, snapshot.name
 
 
 def _fetch(repo: str, revision: str | None) -> Path:
     """The folder of the repository in the local cache, filled or brought up to date if possible.
 
-    The Hub is asked once before: the download sets no time limit on its first question, and
-    without a connection retries some of them for half a minute before it looks into the cache.
+    A checkpoint that is there already costs one question to the Hub, and none if it is named by
+    its commit. The question is asked here, since the download sets no time limit on its own, and
+    without a connection retries for half a minute before it looks into the cache.
     """
-    reachable = True
+    cached = _cached(repo, revision)
+    if cached and cached.name == revision:
+        return cached  # a commit never changes
     try:
-        get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), timeout=5)
-    except HfHubHTTPError:
-        pass  # It answers. What a refusal means, the download tells better.
-    except (httpx2.TransportError, OfflineModeIsEnabled):
-        reachable = False
-    return Path(
-        snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=list(WANTED),
-            local_files_only=not reachable,
+        commit = HfApi().model_info(repo, revision=revision, timeout=_PATIENCE).sha
+    except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+            raise  # it answers: no such repository, no such revision, no such token
+        if not cached:
+            raise LocalEntryNotFoundError(str(error)) from error
+        _log.warning(
+            "the Hub cannot be reached; %s is answered from the local cache by %s",
+            f"{repo}@{revision}" if revision else repo,
+            cached.name,
         )
-    )
+        return cached
+    if cached and cached.name == commit:
+        return cached
+    # First by the commit: the cache remembers what a branch or tag means before it has the files,
+    # and a download that breaks should leave it with the earlier ones.
+    snapshot_download(repo, revision=commit, allow_patterns=list(WANTED))
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The folder of the repository in the local cache, if it is there and complete."""
+    try:
+        folder = Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=list(WANTED), local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+    # Other programs fetch single files, of which the client library cannot tell what is missing.
+    return folder if all((folder / name).is_file() for name in REQUIRED) else None
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CheckpointError as error:
         print(f"marque: {error}", file=sys.stderr)
         return WRONG_USAGE
+    if options.model and not Path(options.model).exists():  # on the Hub a name may move on
+        print(f"marque: {recognizer.source} at revision {recognizer.revision}", file=sys.stderr)
     try:
         with ExitStack() as stack:
             writers: list[Writer] = []

@@ -9,9 +9,8 @@ import pytest
 import timm
 import torch
 from conftest import TINY_DATA_CONFIG, TINY_LABELS, draw_car
+from others import timm_scores, transformers_scores
 from safetensors.torch import load_file, save_file
-from timm.data import create_transform, resolve_model_data_config
-from transformers import pipeline
 
 from space import checkpoints
 from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint, save_checkpoint
@@ -143,19 +142,6 @@ def test_saving_refuses_what_is_not_finite_and_leaves_the_old_checkpoint(folder,
 # Opened by others
 
 
-def timm_scores(folder: Path, photo) -> dict[str, float]:
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    transform = create_transform(**resolve_model_data_config(model))
-    with torch.inference_mode():
-        scores = model(transform(photo)[None]).softmax(dim=1)[0].tolist()
-    return dict(zip(model.pretrained_cfg["label_names"], scores, strict=True))
-
-
-def transformers_scores(folder: Path, photo, count: int) -> dict[str, float]:
-    classify = pipeline("image-classification", model=str(folder))
-    return {answer["label"]: answer["score"] for answer in classify(photo, top_k=count)}
-
-
 @pytest.mark.parametrize("name", ["tiny_checkpoint", "calibrated_checkpoint", "bundled"])
 def test_timm_transformers_and_marque_agree(request, name):
     """They agree on scores; a confidence is what Marque makes of them."""
@@ -164,8 +150,8 @@ def test_timm_transformers_and_marque_agree(request, name):
     photo, count = draw_car(5, size=(300, 170)), len(recognizer.labels)
     marque = {car.label: car.score for car in recognizer.predict(photo, count).predictions}
     assert np.ptp(list(marque.values())) > 1e-3  # all the same would agree with anything
-    assert timm_scores(folder, photo) == pytest.approx(marque, abs=1e-5)
-    assert transformers_scores(folder, photo, count) == pytest.approx(marque, abs=1e-5)
+    assert timm_scores(f"local-dir:{folder}", photo) == pytest.approx(marque, abs=1e-5)
+    assert transformers_scores(str(folder), photo, count) == pytest.approx(marque, abs=1e-5)
 
 
 def test_what_labels_mean_is_kept(tmp_path):

@@ -6,8 +6,6 @@ What reads is another process: its libraries know the Hub's address from their i
 import io
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +18,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from hub import LocalHub
 from safetensors.torch import save
 
-from space.checkpoints import CheckpointError, open_checkpoint
+from space.checkpoints import REQUIRED, CheckpointError, open_checkpoint
 from trainer.source import DataError
 from trainer.sources import read_source
 from trainer.weights import WeightsError, create_model
@@ -34,28 +32,15 @@ Reader = Callable[..., Any]
 @pytest.fixture(scope="module")
 def hub() -> Iterator[LocalHub]:
     with LocalHub() as hub:
+        hub.add_user("hf_secret", "ada", "org")
         yield hub
 
 
 @pytest.fixture(scope="module")
 def reader(hub, tmp_path_factory) -> Iterator[Reader]:
     """Calls a function in another process, whose Hub is `hub` and whose cache starts empty."""
-    environment = {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path_factory.mktemp("hf_home")),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    # `spawn`, since a fork would carry this process's imported libraries over.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
-                patch.delenv(name, raising=False)
-            pool.submit(int).result()  # starts the process, which keeps this environment
-        yield lambda function, *args: pool.submit(function, *args).result(timeout=300)
+    with hub.client(tmp_path_factory.mktemp("hf_home")) as call:
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +129,43 @@ def test_what_was_opened_once_opens_at_once_without_the_hub(hub, reader, tiny_ch
     with hub.down():
         for source, expected in zip(sources, online, strict=True):
             assert reader(at_once, opened, source) == expected
+    hub.overloaded = True
+    assert reader(at_once, opened, "org/kept") == online[0]
+    hub.overloaded = False
+
+
+def test_opening_again_asks_the_hub_once_and_a_commit_never(hub, reader, tiny_checkpoint):
+    repo = hub.add_repo("org/awake", tiny_checkpoint, tag="v1")
+    for source in ("org/awake", "org/awake@v1"):
+        reader(opened, source)
+    asked = len(hub.requests)
+    assert reader(opened, "org/awake")[0] == repo.head
+    assert reader(opened, "org/awake@v1")[0] == repo.head
+    assert hub.requests[asked:] == [
+        "GET /api/models/org/awake",
+        "GET /api/models/org/awake/revision/v1",
+    ]
+    reader(opened, f"org/awake@{repo.head}")
+    assert len(hub.requests) == asked + 2
+
+
+def test_only_what_is_read_comes(hub, reader, tiny_checkpoint):
+    files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
+    for name in ("README.md", "metrics.json", "figures/worst.png"):
+        files[name] = b"for people"
+    hub.add_repo("org/told", files)
+    asked = len(hub.requests)
+    reader(opened, "org/told")
+    got = {path for path in hub.requests[asked:] if path.startswith("GET /org/told/resolve/")}
+    assert {path.rpartition("/")[2] for path in got} == set(REQUIRED)
+
+
+def test_what_another_program_fetched_in_part_is_completed(hub, reader, tiny_checkpoint):
+    repo = hub.add_repo("org/shared", tiny_checkpoint)
+    reader(opened_by_timm, "hf-hub:org/shared")
+    with hub.down(), pytest.raises(CheckpointError, match="or only a part of it"):
+        reader(opened, "org/shared")
+    assert reader(opened, "org/shared")[0] == repo.head
 
 
 def test_timm_opens_the_repository_as_we_do(hub, reader, tiny_checkpoint):
@@ -171,15 +193,21 @@ def test_a_folder_that_is_not_there(reader):
 def test_a_repository_without_weights(hub, reader, tiny_checkpoint):
     files = {name: (tiny_checkpoint / name).read_bytes() for name in ("config.json", "classes.txt")}
     hub.add_repo("org/weightless", files)
-    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"org/weightless has no model\.safetensors"):
         reader(opened, "org/weightless")
 
 
 def test_a_private_repository(hub, reader, tiny_checkpoint):
-    repo = hub.add_repo("org/private", tiny_checkpoint, token="hf_secret")
+    repo = hub.add_repo("org/private", tiny_checkpoint, private=True)
     with pytest.raises(CheckpointError, match="if it is private, log in with `hf auth login`"):
         reader(opened, "org/private")
     assert reader(logged_in, "hf_secret", opened, "org/private")[0] == repo.head
+
+
+def test_a_token_that_the_hub_does_not_know(hub, reader, tiny_checkpoint):
+    hub.add_repo("org/open", tiny_checkpoint)
+    with pytest.raises(CheckpointError, match="does not know your token, so org/open cannot be"):
+        reader(logged_in, "hf_wrong", opened, "org/open")
 
 
 @pytest.mark.parametrize("source", ["org/never", "org/never@v1", "org/never@" + "0" * 40])
@@ -200,6 +228,21 @@ def test_a_connection_that_breaks_within_the_weights(hub, reader, tiny_checkpoin
     repo.broken_after = None
     answers = pytest.approx(outputs(open_checkpoint(tiny_checkpoint).model), rel=1e-4)
     assert reader(opened, "org/cut") == (repo.head, answers)
+
+
+def test_a_download_that_breaks_leaves_the_earlier_checkpoint(
+    hub, reader, tiny_checkpoint, second_checkpoint
+):
+    repo = hub.add_repo("org/renewed", tiny_checkpoint)
+    before = reader(opened, "org/renewed")
+    newer = repo.commit(second_checkpoint)
+    repo.broken_after = 50_000
+    with pytest.raises(CheckpointError, match="org/renewed could not be fetched from the Hub"):
+        reader(impatient, opened, "org/renewed")
+    with hub.down():
+        assert reader(opened, "org/renewed") == before
+    repo.broken_after = None
+    assert reader(opened, "org/renewed")[0] == newer
 
 
 # Data sets
@@ -266,7 +309,7 @@ def test_a_data_set_that_is_not_there(hub, reader):
 
 
 def test_a_private_data_set(hub, reader, parquet, expected):
-    hub.add_repo("org/private-cars", parquet, "dataset", token="hf_secret")
+    hub.add_repo("org/private-cars", parquet, "dataset", private=True)
     with pytest.raises(DataError, match="org/private-cars cannot be loaded"):
         reader(cars, "cars=org/private-cars")
     assert reader(logged_in, "hf_secret", cars, "cars=org/private-cars") == expected

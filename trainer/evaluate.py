@@ -28,7 +28,7 @@ import torch
 from mapie import __version__ as mapie_version
 
 from space.calibration import CALIBRATION
-from space.checkpoints import WEIGHTS, CheckpointError, file_hash, write_json
+from space.checkpoints import METRICS, WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
 from space.second_look import CHOSEN
@@ -42,8 +42,6 @@ from trainer.options import add_data_options, columns_of
 from trainer.provenance import git_revision
 from trainer.source import DataError, photos_below
 from trainer.splits import TEST, TRAIN, VALIDATION
-
-METRICS = "metrics.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
