@@ -20,11 +20,17 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from model_card.render import DATA_SETS, ROOT, read_json, render, title
 from space.calibration import CALIBRATION
-from space.checkpoints import CONFIG, TRAINING, WEIGHTS, CheckpointError, open_checkpoint
+from space.checkpoints import (
+    CONFIG,
+    METRICS,
+    TRAINING,
+    WEIGHTS,
+    CheckpointError,
+    open_checkpoint,
+)
 
 CARD = "README.md"
 FIGURES = "figures"
-METRICS = "metrics.json"
 LATENCY = "latency.json"
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.
 CHARTS = (
