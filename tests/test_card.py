@@ -315,6 +315,16 @@ def test_test_photos_of_the_same_split_took_no_part_in_training(checkpoint):
     assert "the test photos took part in none of it" in card(checkpoint, figure)
 
 
+def test_a_streamed_data_set_is_told_with_its_commit(checkpoint):
+    streamed = {
+        "dataset": {"streamed": "org/cars", "revision": "0123abc", "classes": 4},
+        "split": {"train": 2345, "validation": 12, "parts": {"train": "train"}},
+    }
+    (checkpoint / "training.json").write_text(json.dumps(RECORD | streamed))
+    text = section(card(checkpoint, figure), "Data")
+    assert "2,345 photos were streamed from `org/cars` (revision `0123abc`)" in text
+
+
 def test_averaged_weights_tell_of_each_run(checkpoint, tmp_path):
     other = save_tiny_checkpoint(tmp_path / "other", seed=1)
     for folder, epochs in ((checkpoint, 7), (other, 9)):
