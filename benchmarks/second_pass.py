@@ -2,10 +2,9 @@
 
 Photos as they are, with the car far away or cut off: how many answers are right after one pass,
 after a second one over the part that the first points at (`space.second_look`), and after other
-ways to spend further passes: the photo mirrored, its middle, five parts of it. Which second look
-is best is found out on half of the validation photos; the other half says what it is worth. With
-`--split test` the look that was chosen then is measured on test photos, and nothing is chosen.
-Written to benchmarks/second_pass.json.
+ways to spend a second pass: the photo mirrored, its middle. Measured on test photos, into
+benchmarks/second_pass.json. `--choose` says instead which look of many is best on validation
+photos, and writes nothing.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from tqdm import tqdm
 from space.checkpoints import write_json
 from space.photos import load_photo
 from space.recognizer import CarRecognizer, View
-from space.second_look import SecondLook, box_around, crop
+from space.second_look import CHOSEN, SecondLook, box_around, crop
 from trainer.evaluation.metrics import Share
 from trainer.evaluation.photos import JudgedPhoto, find_photos
 from trainer.evaluation.robustness import FAR, cropped, distant, far
@@ -58,12 +57,9 @@ CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 SHARES, MARGINS = (0.25, 0.35, 0.5), (0.1, 0.2)
 LARGEST, WEIGHTS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.7), (1 / 2, 2 / 3, 1.0)
 
-PART = 0.6  # of each side, of the parts below
-PARTS = {
-    f"{across:g} {down:g}": (across, down)
-    for across, down in [(0.5, 0.5), *itertools.product((0, 1), repeat=2)]
-}
-MIDDLE = next(iter(PARTS))
+MIDDLE = 0.6  # of each side
+# The share of photos, as they are or cropped, that a look may cost.
+HARM = 0.005
 
 
 @dataclass(frozen=True)
@@ -101,47 +97,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_options(parser)
     parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--split", choices=(VALIDATION, TEST), default=VALIDATION)
+    parser.add_argument("--choose", action="store_true",
+                        help="look for the best look on validation photos")  # fmt: skip
     parser.add_argument("--photos", type=int, default=0, metavar="NUMBER",
-                        help="only so many, drawn by chance; nothing is written")  # fmt: skip
+                        help="only so many, drawn by chance")  # fmt: skip
     options = parser.parse_args()
     recognizer = CarRecognizer.from_pretrained()
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
-    photos = [photo for photo in photos if photo.split == options.split]
+    photos = [p for p in photos if p.split == (VALIDATION if options.choose else TEST)]
     if options.photos:
         photos = random.Random(0).sample(photos, min(options.photos, len(photos)))
-    found: dict[str, Any] = {}
-    written = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
-    if options.split == TEST:
-        if VALIDATION not in written:
-            parser.error(f"{RESULT.name} names no look yet; run with --split {VALIDATION} first")
-        look = SecondLook(**written[VALIDATION]["look"])
-    else:
-        halves = np.isin([photo.group for photo in photos], sorted({p.group for p in photos})[::2])
-        chosen_on = [photo for photo, first in zip(photos, halves, strict=True) if first]
-        photos = [photo for photo, first in zip(photos, halves, strict=True) if not first]
-        look, found = choose(recognizer, chosen_on)
+    if options.choose:
+        print(json.dumps(choose(recognizer, photos), indent=1))
+        return
     found = {
         "command": shlex.join(["python", "-m", "benchmarks.second_pass", *sys.argv[1:]]),
         "checkpoint": recognizer.revision,
-        "look": asdict(look),
-        **found,
-        **measure(recognizer, photos, look),
-        "time": measure_time(recognizer, photos, look),
+        "look": asdict(CHOSEN),
+        **measure(recognizer, photos, CHOSEN),
+        "time": measure_time(recognizer, photos, CHOSEN),
         "git_revision": git_revision(),
     }
     print(json.dumps(found, indent=1))
-    if not options.photos:
-        write_json(RESULT, written | {options.split: found})
+    write_json(RESULT, found)
 
 
-def choose(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]
-) -> tuple[SecondLook, dict[str, Any]]:
-    """The look with most answers right under all conditions together.
+def choose(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> list[dict[str, Any]]:
+    """The looks with most answers right under all conditions together, the best ten first.
 
-    Photos that are as they are or cropped must not lose by it; of looks that are as good, the one
-    that looks twice at fewest photos counts.
+    Photos that are as they are or cropped may lose `HARM` by it at most; of looks that are as good,
+    those that look twice at fewest photos come first.
     """
     boxes = [
         SecondLook(share, margin, max(LARGEST), weight=0.0)
@@ -158,21 +143,14 @@ def choose(
             for name, found in answers.items()
         }
         twice = float(np.mean([found.twice(look).float().mean() for found in answers.values()]))
-        harmless = min(gains[AS_IT_IS], gains[CROPPED]) >= 0
-        tried.append(
-            (harmless, round(float(np.mean(list(gains.values()))), 6), -twice, look, gains)
-        )
-    # Where every look does harm, the best of those.
-    best = max(tried, key=lambda row: row[:3])
-    return best[3], {
-        "chosen_on": len(photos),
-        "harmless": best[0],
-        "gains_where_chosen": best[4],
-        "best_of_weights": {
-            f"{weight:.2f}": max(row[1] for row in tried if row[3].weight == weight)
-            for weight in WEIGHTS
-        },
-    }
+        harmless = min(gains[AS_IT_IS], gains[CROPPED]) >= -HARM
+        gain = round(float(np.mean(list(gains.values()))), 6)
+        tried.append((harmless, gain, -twice, look, gains))
+    tried.sort(key=lambda row: row[:3], reverse=True)
+    return [
+        {"look": asdict(look), "harmless": harmless, "gains": gains, "looked_twice": -once}
+        for harmless, _, once, look, gains in tried[:10]
+    ]
 
 
 def answer(
@@ -218,13 +196,13 @@ def answer(
 
 def other_parts(picture: Image.Image) -> dict[Any, Image.Image]:
     """What else could go through the network."""
-    width, height = (PART * side for side in picture.size)
-    parts: dict[Any, Image.Image] = {"mirrored": ImageOps.mirror(picture)}
-    for name, (across, down) in PARTS.items():
-        left, top = across * (picture.width - width), down * (picture.height - height)
-        sides = (left, top, left + width, top + height)
-        parts[name] = picture.crop([round(side) for side in sides])  # type: ignore[arg-type]
-    return parts
+    width, height = (MIDDLE * side for side in picture.size)
+    left, top = (picture.width - width) / 2, (picture.height - height) / 2
+    sides = [round(side) for side in (left, top, left + width, top + height)]
+    return {
+        "mirrored": ImageOps.mirror(picture),
+        "middle": picture.crop(sides),  # type: ignore[arg-type]
+    }
 
 
 def measure(
@@ -240,8 +218,7 @@ def measure(
             "one pass": found.one,
             "second look": found.of(look),
             "mirrored": (found.one + found.again["mirrored"]) / 2,
-            "middle": (found.one + found.again[MIDDLE]) / 2,
-            "five parts": torch.stack([found.one, *(found.again[part] for part in PARTS)]).mean(0),
+            "middle": (found.one + found.again["middle"]) / 2,
         }
         before = _right(found.one, targets)
         conditions[name] = {
