@@ -1,8 +1,9 @@
-"""How fast one photo is answered: `python -m benchmarks.latency`.
+"""How fast one photo is answered, and how large the network is: `python -m benchmarks.latency`.
 
-The bundled network is asked in ONNX Runtime, as the recogniser does, and in PyTorch, in turn; and a
-drawn photo goes the whole way from JPEG to answer. Medians and 95th percentiles in milliseconds,
-on this machine's cores, into benchmarks/latency.json. The ratio is what carries over to others.
+The network is asked in ONNX Runtime, as the recogniser does where the checkpoint has a graph, and
+in PyTorch, in turn; and a drawn photo goes the whole way from JPEG to answer. Medians and 95th
+percentiles in milliseconds, on this machine's cores, into the checkpoint's latency.json. The ratio
+is what carries over to others.
 """
 
 import argparse
@@ -10,44 +11,49 @@ import io
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from space.checkpoints import open_checkpoint, write_json
-from space.network import OnnxEngine, TorchEngine
+from space.checkpoints import BUNDLED, WEIGHTS, open_checkpoint, write_json
+from space.network import OnnxEngine, TorchEngine, engine_of
 from space.recognizer import CarRecognizer
 from trainer.evaluation.drawn import drawings
-from trainer.provenance import git_revision
+from trainer.provenance import git_revision, processor
 
-RESULT = Path(__file__).with_name("latency.json")
+LATENCY = "latency.json"
 ROUNDS, EACH = 9, 10
+JPEG_SIZE = (1024, 683)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a checkpoint; the bundled one without it")
-    options = parser.parse_args()
+    parser.add_argument("--model", type=Path, default=BUNDLED, metavar="FOLDER",
+                        help="a checkpoint folder; the bundled one without it")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    options = parser.parse_args(arguments)
     recognizer = CarRecognizer.from_pretrained(options.model)
     checkpoint = open_checkpoint(options.model)
     shape = checkpoint.data_config["input_size"]
-    onnx = OnnxEngine(checkpoint.folder, len(checkpoint.labels), shape)
-    pytorch = TorchEngine(checkpoint.model.to(memory_format=torch.channels_last))
+    engine = engine_of(checkpoint)
     inputs = torch.randn(1, *shape)
     file = io.BytesIO()
     _, picture = next(drawings(1))
-    picture.resize((1024, 683)).save(file, "JPEG", quality=90)
+    picture.resize(JPEG_SIZE).save(file, "JPEG", quality=90)
     photo = file.getvalue()
     recognizer.predict(photo)
     ways: dict[str, Callable[[], object]] = {
-        "network": lambda: onnx(inputs),
-        "network_in_pytorch": lambda: pytorch(inputs),
+        "network": lambda: engine(inputs),
         "jpeg_to_answer": lambda: recognizer.predict(photo),
     }
+    if isinstance(engine, OnnxEngine):
+        pytorch = TorchEngine(checkpoint.model.to(memory_format=torch.channels_last))
+        ways["network_in_pytorch"] = lambda: pytorch(inputs)
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for name, answer in ways.items():
             for _ in range(EACH):
                 started = time.perf_counter()
@@ -60,19 +66,24 @@ def main() -> None:
         }
         for name, taken in times.items()
     }
-    result = {
+    result: dict[str, Any] = {
         "command": "python -m benchmarks.latency",
-        "checkpoint": recognizer.revision,
+        "checkpoint": checkpoint.revision,
+        "weights_bytes": (checkpoint.folder / WEIGHTS).stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         "input_size": list(shape),
+        "jpeg_size": list(JPEG_SIZE),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
         **found,
-        "network_over_pytorch": found["network"]["median_ms"]
-        / found["network_in_pytorch"]["median_ms"],
         "git_revision": git_revision(),
     }
+    if "network_in_pytorch" in found:
+        both = [found[name]["median_ms"] for name in ("network", "network_in_pytorch")]
+        result["network_over_pytorch"] = both[0] / both[1]
     print(result)
-    write_json(RESULT, result)
+    write_json(checkpoint.folder / LATENCY, result)
 
 
 if __name__ == "__main__":

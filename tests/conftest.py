@@ -24,10 +24,12 @@ from space.recognizer import CarRecognizer
 from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
 from trainer.cache import PhotoCache, geometry
+from trainer.evaluation.drawn import drawings
 from trainer.export import export
 from trainer.toys import draw_car
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
+COLOURS = dict(zip(TINY_LABELS, ("red", "blue", "green", "gold"), strict=True))
 TINY_DATA_CONFIG = {
     "input_size": (3, 64, 64),
     "interpolation": "bicubic",
@@ -170,6 +172,53 @@ def folders(tmp_path) -> Path:
         draw_car(10 * number + 9).save(folder / label / "more" / "9.PNG")
         (folder / label / ".DS_Store").write_bytes(b"junk")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """Two data sets of drawn cars with a split, photos of other things, and a list of parts."""
+    tmp_path = tmp_path_factory.mktemp("drawn")
+    rows = ["source,path,label,split,group"]
+    number = 0
+    for source in ("one", "two"):
+        for label in TINY_LABELS:
+            # The same car may be written otherwise in another data set.
+            name = "2012 audi a4 sedan" if (source, label) == ("two", TINY_LABELS[0]) else label
+            folder = tmp_path / source / name
+            folder.mkdir(parents=True)
+            for split in ("train", "validation", "test") * 4:
+                number += 1
+                draw_car(number, COLOURS[label]).save(folder / f"{number}.png")
+                rows.append(f"{source},{name}/{number}.png,{name},{split},g{number // 2}")
+    part = tmp_path / "one" / TINY_LABELS[1] / "part.png"
+    draw_car(99).crop((60, 60, 90, 90)).save(part)
+    rows.append(f"one,{TINY_LABELS[1]}/part.png,{TINY_LABELS[1]},excluded,part")
+    (tmp_path / "parts.csv").write_text(f"photo\n{TINY_LABELS[1]}/part.png\n")
+    (tmp_path / "split.csv").write_text("\n".join(rows) + "\n")
+    others = tmp_path / "others"
+    others.mkdir()
+    for index, (_, picture) in enumerate(drawings(12, seed=7)):
+        picture.save(others / f"{index}.png")
+    return tmp_path
+
+
+def evaluation_of(checkpoint, folder, *more: str, names=("one", "two")) -> list[str]:
+    """The command line that evaluates a checkpoint on the `drawn` data sets in a folder."""
+    specs = [f"--data={name}={folder / name}" for name in names]
+    few = ["--robustness=8", "--faithfulness=2", f"--split-file={folder / 'split.csv'}"]
+    return [str(checkpoint), *specs, *few, *more]
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_checkpoint, drawn, tmp_path_factory):
+    """A run whose checkpoint was measured with everything there is."""
+    from trainer.evaluate import main as evaluate  # takes a while, and few tests need it
+
+    run = tmp_path_factory.mktemp("measured")
+    folder = shutil.copytree(tiny_checkpoint, run / "checkpoint")
+    others, parts = f"--others={drawn / 'others'}", f"--no-exteriors={drawn / 'parts.csv'}"
+    assert evaluate(evaluation_of(folder, drawn, others, parts)) == 0
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Averaged checkpoints: the mean of the weights, and nothing of what does not belong together."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -38,6 +40,9 @@ def test_sources_are_kept(two, tmp_path):
     for folder, share in zip(two, ("0.25", "0.75"), strict=True):
         assert open_checkpoint(folder).revision in averaged.read_text()
         assert share in averaged.read_text()
+    record = json.loads(averaged.read_text())
+    for one in (record, record["averaged"][1]["training"]):
+        assert one["note"] == "untrained, for tests"
 
 
 def refused(arguments, tmp_path, capsys) -> str:

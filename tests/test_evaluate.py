@@ -5,15 +5,12 @@ import json
 import shutil
 
 import pytest
-from conftest import TINY_LABELS, draw_car
+from conftest import TINY_LABELS, draw_car, evaluation_of
 
 from space.recognizer import CarRecognizer
 from trainer.evaluate import main
-from trainer.evaluation.drawn import drawings
 from trainer.evaluation.measure import AS_IT_IS
 from trainer.evaluation.robustness import CONDITIONS
-
-COLOURS = dict(zip(TINY_LABELS, ("red", "blue", "green", "gold"), strict=True))
 
 
 @pytest.fixture
@@ -22,54 +19,10 @@ def checkpoint(tiny_checkpoint, tmp_path):
     return shutil.copytree(tiny_checkpoint, tmp_path / "run" / "checkpoint")
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Two data sets of drawn cars with a split, photos of other things, and a list of parts."""
-    tmp_path = tmp_path_factory.mktemp("drawn")
-    rows = ["source,path,label,split,group"]
-    number = 0
-    for source in ("one", "two"):
-        for label in TINY_LABELS:
-            # The same car may be written otherwise in another data set.
-            name = "2012 audi a4 sedan" if (source, label) == ("two", TINY_LABELS[0]) else label
-            folder = tmp_path / source / name
-            folder.mkdir(parents=True)
-            for split in ("train", "validation", "test") * 4:
-                number += 1
-                draw_car(number, COLOURS[label]).save(folder / f"{number}.png")
-                rows.append(f"{source},{name}/{number}.png,{name},{split},g{number // 2}")
-    part = tmp_path / "one" / TINY_LABELS[1] / "part.png"
-    draw_car(99).crop((60, 60, 90, 90)).save(part)
-    rows.append(f"one,{TINY_LABELS[1]}/part.png,{TINY_LABELS[1]},excluded,part")
-    (tmp_path / "parts.csv").write_text(f"photo\n{TINY_LABELS[1]}/part.png\n")
-    (tmp_path / "split.csv").write_text("\n".join(rows) + "\n")
-    others = tmp_path / "others"
-    others.mkdir()
-    for index, (_, picture) in enumerate(drawings(12, seed=7)):
-        picture.save(others / f"{index}.png")
-    return tmp_path
-
-
-def arguments(checkpoint, folder, *more: str, names=("one", "two")) -> list[str]:
-    specs = [f"--data={name}={folder / name}" for name in names]
-    few = ["--robustness=8", "--faithfulness=2", f"--split-file={folder / 'split.csv'}"]
-    return [str(checkpoint), *specs, *few, *more]
-
-
 @pytest.fixture
 def photos(drawn, tmp_path):
     """A copy of them that a test may change."""
     return shutil.copytree(drawn, tmp_path / "photos")
-
-
-@pytest.fixture(scope="module")
-def measured(tiny_checkpoint, drawn, tmp_path_factory):
-    """A run whose checkpoint was measured with everything there is."""
-    run = tmp_path_factory.mktemp("measured")
-    folder = shutil.copytree(tiny_checkpoint, run / "checkpoint")
-    others, parts = f"--others={drawn / 'others'}", f"--no-exteriors={drawn / 'parts.csv'}"
-    assert main(arguments(folder, drawn, others, parts)) == 0
-    return run
 
 
 @pytest.fixture
@@ -122,7 +75,7 @@ def test_the_checkpoint_opens_calibrated_with_its_gate(evaluated):
 def test_a_kept_calibration_stays_as_it_is(evaluated, photos):
     before = (evaluated / "calibration.json").read_bytes()
     more = ["--keep-calibration", "--robustness=0", "--faithfulness=0"]
-    assert main([*arguments(evaluated, photos, names=("one",)), *more]) == 0
+    assert main([*evaluation_of(evaluated, photos, names=("one",)), *more]) == 0
     assert (evaluated / "calibration.json").read_bytes() == before
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert metrics["split"]["photos"] == 16
@@ -133,7 +86,7 @@ def test_a_kept_calibration_stays_as_it_is(evaluated, photos):
 
 def test_without_photos_of_other_things_there_is_no_gate(checkpoint, photos):
     more = ["--robustness=0", "--faithfulness=0"]
-    assert main([*arguments(checkpoint, photos), *more]) == 0
+    assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     assert not (checkpoint / "gate.safetensors").exists()
     assert CarRecognizer.from_pretrained(checkpoint).gate is None
 
@@ -141,20 +94,20 @@ def test_without_photos_of_other_things_there_is_no_gate(checkpoint, photos):
 def test_test_photos_play_no_part_in_the_calibration(checkpoint, photos):
     """Other test photos and other labels of theirs: the same calibration."""
     more = ["--robustness=0", "--faithfulness=0"]
-    assert main([*arguments(checkpoint, photos), *more]) == 0
+    assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     first = json.loads((checkpoint / "calibration.json").read_text())
     with (photos / "split.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         if row["split"] == "test":
             draw_car(1000, "black").save(photos / row["source"] / row["path"])
-    assert main([*arguments(checkpoint, photos), *more]) == 0
+    assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     assert json.loads((checkpoint / "calibration.json").read_text()) == first
 
 
 def test_photos_that_are_missing_are_counted(checkpoint, photos, capsys):
     (photos / "one" / TINY_LABELS[3] / next((photos / "one" / TINY_LABELS[3]).iterdir())).unlink()
-    assert main(arguments(checkpoint, photos)) == 1
+    assert main(evaluation_of(checkpoint, photos)) == 1
     assert "names 97 photos of one, two, but --data has only 96 of them" in capsys.readouterr().err
 
 
@@ -164,7 +117,7 @@ def test_a_class_that_the_checkpoint_does_not_know_is_named(checkpoint, tmp_path
     (tmp_path / "split.csv").write_text(
         "source,path,label,split,group\none,Zaz 965/1.png,Zaz 965,test,a\n"
     )
-    assert main(arguments(checkpoint, tmp_path, names=("one",))) == 1
+    assert main(evaluation_of(checkpoint, tmp_path, names=("one",))) == 1
     assert "does not know 1 of the classes: Zaz 965" in capsys.readouterr().err
 
 
@@ -183,7 +136,7 @@ def test_wrong_options_are_refused_with_the_reason(
     monkeypatch.chdir(photos)
     (photos / "empty").mkdir()
     others = [] if option.startswith("--others") else ["--others=others"]
-    assert main(arguments(checkpoint, photos, option, *others)) == 1
+    assert main(evaluation_of(checkpoint, photos, option, *others)) == 1
     assert message in capsys.readouterr().err
 
 
@@ -192,6 +145,6 @@ def test_a_failure_leaves_the_old_calibration(evaluated, photos, capsys):
     with (photos / "split.csv").open(newline="") as file:
         broken = [row for row in csv.DictReader(file) if row["split"] == "test"][-1]
     (photos / broken["source"] / broken["path"]).write_bytes(b"no picture")
-    assert main(arguments(evaluated, photos)) == 1
+    assert main(evaluation_of(evaluated, photos)) == 1
     assert "cannot be read" in capsys.readouterr().err
     assert (evaluated / "calibration.json").read_bytes() == before

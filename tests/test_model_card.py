@@ -7,6 +7,7 @@ import jinja2
 import pytest
 
 from model_card import pages
+from model_card.render import render
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,7 +24,7 @@ def test_the_results_page_says_what_was_measured():
 def test_another_measurement_makes_another_page():
     facts = pages.facts()
     facts["metrics"]["top1"] = {"value": 0.12345, "low": 0.1, "high": 0.2}
-    assert "12.3% (10.0% to 20.0%)" in pages.render("results.md.jinja", **facts)
+    assert "12.3% (10.0% to 20.0%)" in render("results.md.jinja", **facts)
 
 
 @pytest.mark.parametrize("template", ["results.md.jinja", "summary.md.jinja"])
@@ -31,7 +32,7 @@ def test_a_missing_number_stops_the_page(template):
     facts = pages.facts()
     del facts["metrics"]["verdicts"]["auto_tag_precision"]
     with pytest.raises(jinja2.UndefinedError, match="auto_tag_precision"):
-        pages.render(template, **facts)
+        render(template, **facts)
 
 
 def test_what_the_pages_tell_was_measured_with_the_weights_that_are_bundled():

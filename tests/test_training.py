@@ -85,9 +85,38 @@ def test_training_json_says_how_the_checkpoint_came_to_be(finished):
     assert training["split"]["train"] > training["split"]["validation"] > 0
     assert training["starting_weights"].startswith("none")
     assert training["packages"]["timm"]
+    assert training["hardware"]["processor"]
+    assert training["hardware"]["threads"] >= 1
     history = read_csv(finished / "log.csv")
     best = max(float(row["validation_top1"]) for row in history)
     assert training["best_epoch"]["validation_top1"] == best
+
+
+def test_training_json_says_what_each_data_set_gave_and_why_photos_were_left_out(finished):
+    training = json.loads((finished / "checkpoint" / "training.json").read_text())
+    parts = training["sources"]["cars"]
+    assert {split: parts[split] for split in ("train", "validation", "test", "excluded")} == {
+        split: count for split, count in training["split"].items() if split != "sha256"
+    }
+    assert parts["unusable"] == training["dataset"]["unusable"] == 1
+    reasons = training["left_out"]
+    assert reasons.pop("the same photo stands under 2 labels") == 2
+    assert list(reasons.values()) == [1]  # the broken one
+
+
+def cost_of(run: Path) -> dict[str, float]:
+    return json.loads((run / "checkpoint" / "training.json").read_text())["cost"]
+
+
+def test_training_json_sums_up_what_all_epochs_took(finished):
+    history, cost = read_csv(finished / "log.csv"), cost_of(finished)
+    assert cost["epochs"] == len(history) == 3  # those after the best one too
+    for name in ("seconds", "processor_seconds"):
+        assert cost[name] == pytest.approx(sum(float(row[name]) for row in history))
+        assert cost[name] > 0
+    assert cost["gpu_joules"] == 0
+    joules = cost["processor_seconds"] * cost["watts_per_thread"]
+    assert cost["kwh"] == pytest.approx(joules / 3.6e6)
 
 
 def test_a_run_draws_its_curves(finished):
@@ -133,8 +162,12 @@ def test_a_killed_run_resumes_to_the_same_weights(photos, finished, tmp_path):
                 process.send_signal(signal.SIGKILL)
                 break
     assert not (out / "log.csv").read_text().splitlines()[3:], "it was killed too late"
+    paid = float(read_csv(out / "log.csv")[0]["processor_seconds"])
     resumed = run(command(photos, out, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
+    assert cost_of(out)["epochs"] == 3
+    assert cost_of(out)["processor_seconds"] > paid
+    assert float(read_csv(out / "log.csv")[0]["processor_seconds"]) == paid
     assert same_weights(out / "resume.safetensors", finished / "resume.safetensors")
     assert same_weights(
         out / "checkpoint" / "model.safetensors", finished / "checkpoint" / "model.safetensors"

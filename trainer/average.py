@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -93,12 +94,16 @@ def average(
     for name in (CONFIG, CLASSES):
         if (first.folder / name).resolve() != (out / name).resolve():
             shutil.copyfile(first.folder / name, out / name)
-    averaged = [
+    # The record is that of the first, with those of the others below it.
+    training, *others = (
+        json.loads((checkpoint.folder / TRAINING).read_text("utf-8")) for checkpoint in opened
+    )
+    averaged: list[dict[str, Any]] = [
         {"checkpoint": checkpoint.revision, "share": share / total}
         for checkpoint, share in zip(opened, shares, strict=True)
     ]
-    # How the first of them came about, since one network cannot tell the story of several.
-    training = json.loads((first.folder / TRAINING).read_text("utf-8"))
+    for part, record in zip(averaged[1:], others, strict=True):
+        part["training"] = record
     write_json(out / TRAINING, training | {"averaged": averaged})
 
 

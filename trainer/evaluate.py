@@ -126,6 +126,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         },
         "weights": recognizer.revision,
         "git_revision": git_revision(),
+        "data": sorted({photo.source for photo in tested}),
         **measure.measure_all(recognizer, tested, looks),
     }
     others: list[tuple[Lesson, np.ndarray]] = []

@@ -1,17 +1,22 @@
 """How a checkpoint came to be: what training.json keeps."""
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainer.config import TrainConfig
 from trainer.data import DataSet
+from trainer.splits import SPLITS
 
 PACKAGES = (
     "torch",
@@ -26,7 +31,11 @@ PACKAGES = (
 
 
 def describe_run(
-    config: TrainConfig, photos: Mapping[str, Any], weights: str, processes: int
+    config: TrainConfig,
+    photos: Mapping[str, Any],
+    weights: str,
+    processes: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The facts that are known when training starts.
 
@@ -34,6 +43,7 @@ def describe_run(
         photos: which they are, see `describe_photos`.
         weights: where the starting weights came from.
         processes: how many train together.
+        device: that this one trains on; the others have one each like it.
     """
     return {
         "config": config.as_json(),
@@ -43,6 +53,11 @@ def describe_run(
         **photos,
         "starting_weights": weights,
         "processes": processes,
+        "hardware": {
+            "processor": processor(),
+            "threads": len(os.sched_getaffinity(0)),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
         "python": platform.python_version(),
         "packages": package_versions(PACKAGES),
     }
@@ -54,6 +69,8 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
     Args:
         split_hash: of the run's split file.
     """
+    dealt = Counter((photo.source, photo.split) for photo in data.photos)
+    unusable = Counter(problem.source for problem in data.problems)
     return {
         "dataset": {
             "fingerprint": data.fingerprint,
@@ -62,6 +79,15 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
             "classes": len(data.classes.labels),
         },
         "split": {"sha256": split_hash, **data.sizes},
+        "sources": {
+            source.name: {split: dealt[source.name, split] for split in SPLITS}
+            | {"unusable": unusable[source.name]}
+            for source in data.sources
+        },
+        # Without what a reason names after a colon, which is of one photo.
+        "left_out": dict(
+            Counter(item.reason.partition(":")[0] for item in data.left_out).most_common()
+        ),
     }
 
 
@@ -77,6 +103,17 @@ def git_revision() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    names = Path("/proc/cpuinfo")
+    if names.is_file():
+        for line in names.read_text("utf-8", errors="replace").splitlines():
+            key, _, name = line.partition(":")
+            if key.strip() == "model name":
+                return name.strip()
+    return platform.processor() or platform.machine()
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str | None]:

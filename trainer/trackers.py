@@ -32,5 +32,5 @@ def start_tracker(config: TrainConfig, accelerator: Accelerator) -> None:
 
 def track(accelerator: Accelerator, result: EpochResult) -> None:
     """Tells the tracker, if there is one, how an epoch went."""
-    values = asdict(result)
+    values = {name: value for name, value in asdict(result).items() if value is not None}
     accelerator.log(values, step=values.pop("epoch"))

@@ -30,7 +30,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from accelerate.utils.memory import should_reduce_batch_size
 
-from space.checkpoints import CheckpointError, file_hash, save_checkpoint, write_json
+from space.checkpoints import TRAINING, CheckpointError, file_hash, save_checkpoint, write_json
 from trainer.cache import CachedPhotos, PhotoCache, geometry
 from trainer.classes import Classes
 from trainer.config import GROUPS, ConfigError, TrainConfig, parse_config
@@ -249,12 +249,19 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
         accelerator.print(f"resuming after epoch {len(trainer.history)}")
     facts: dict[str, Any] = {}
     if accelerator.is_main_process:
-        facts = describe_run(config, photos.facts, weights, accelerator.num_processes)
+        facts = describe_run(
+            config, photos.facts, weights, accelerator.num_processes, accelerator.device
+        )
 
     def after_epoch() -> None:
         result, best = trainer.history[-1], trainer.best
+        training = {**facts, "best_epoch": asdict(best), "cost": trainer.cost}
         if result is best:
-            _replace_checkpoint(config, trainer, classes, data_config, facts)
+            _replace_checkpoint(config, trainer, classes, data_config, training)
+        else:  # the epochs after the best one were paid for too
+            unfinished = config.out / TRAINING
+            write_json(unfinished, training)
+            unfinished.replace(config.out / CHECKPOINT / TRAINING)
         write_log(config.out, trainer.history)
         trainer.save_state(config.out / RESUME)
         track(accelerator, result)
@@ -343,7 +350,7 @@ def _replace_checkpoint(
     trainer: Trainer,
     classes: Classes,
     data_config: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> None:
     """Writes the checkpoint beside the old one and swaps them, so that no reader sees half."""
     target = config.out / CHECKPOINT
@@ -358,7 +365,7 @@ def _replace_checkpoint(
         labels=classes.labels,
         cars=classes.cars,
         data_config=data_config,
-        training={**facts, "best_epoch": asdict(trainer.best)},
+        training=training,
     )
     if target.exists():
         target.rename(old)

@@ -1,0 +1,271 @@
+"""Writes a checkpoint's model card: `python -m model_card.card CHECKPOINT`.
+
+The checkpoint gets README.md, which begins with what the Hub reads about it, and figures/. All that
+the card says comes from the checkpoint's JSON files: how it was trained, what was measured, how
+fast it is. What was not measured or recorded is said to be missing; a number or a figure that a
+measurement should have brought stops the card.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from model_card.render import DATA_SETS, ROOT, read_json, render, title
+from space.calibration import CALIBRATION
+from space.checkpoints import (
+    CONFIG,
+    METRICS,
+    TRAINING,
+    WEIGHTS,
+    CheckpointError,
+    open_checkpoint,
+)
+
+CARD = "README.md"
+FIGURES = "figures"
+LATENCY = "latency.json"
+# The charts. No picture that shows photos, as gallery.png does, may be passed on.
+CHARTS = (
+    "classes.png",
+    "confusion_shares.png",
+    "rejection.png",
+    "reliability.png",
+    "reliability_levels.png",
+    "risk_coverage.png",
+    "robustness.png",
+    "worst_pairs.png",
+)
+# What benchmarks/ found out about data sets, told on the card of who trained on them.
+FINDINGS = {
+    "leak": {"algerian_used_cars"},
+    "unknown": {"stanford_cars", "algerian_used_cars"},
+}
+# Networks that no other library opens.
+_MARQUE_ALONE = "marque_cnn"
+
+
+class CardError(ValueError):
+    """The card cannot be written; the message says what is missing and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m model_card.card",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder that was evaluated")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER",
+                        help="what `python -m trainer.evaluate` drew (default: evaluation/ "
+                        "beside the checkpoint)")  # fmt: skip
+    parser.add_argument("--repo", metavar="ORG/NAME",
+                        help="the Hub repository that it will be, for the examples in the "
+                        "card")  # fmt: skip
+    options = parser.parse_args(arguments)
+    try:
+        path = write_card(options.checkpoint, options.figures, options.repo)
+    except CardError as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+def write_card(folder: Path, figures: Path | None = None, repo: str | None = None) -> Path:
+    """Writes README.md and figures/ into a checkpoint folder.
+
+    Args:
+        folder: the checkpoint.
+        figures: the folder that its evaluation wrote; `evaluation` beside the checkpoint if None.
+        repo: the Hub repository that it will be.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        CardError: a file, a number or a figure is missing, or they do not belong together; nothing
+            was written.
+    """
+    drawn = figures or folder.parent / "evaluation"
+    shown: list[str] = []
+
+    def figure(name: str, shows: str) -> str:
+        assert name in CHARTS, f"{name} is none of the charts"
+        if not (drawn / name).is_file():
+            raise CardError(
+                f"the figure {drawn / name} is missing; name the folder of the evaluation with "
+                "--figures, or make it with `python -m trainer.evaluate`"
+            )
+        shown.append(name)
+        return f"![{shows}]({FIGURES}/{name})"
+
+    text = card(folder, figure, repo)
+    target = folder / FIGURES
+    target.mkdir(exist_ok=True)
+    for name in CHARTS:
+        (target / name).unlink(missing_ok=True)
+    for name in shown:
+        shutil.copyfile(drawn / name, target / name)
+    (folder / CARD).write_text(text, encoding="utf-8")
+    return folder / CARD
+
+
+def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = None) -> str:
+    """The text of a checkpoint's card.
+
+    Args:
+        figure: takes a chart's name and what it shows, and gives what stands in the text for it.
+
+    Raises:
+        CardError: see `write_card`.
+    """
+    known = facts(folder, repo)
+    try:
+        text = render("card.md.jinja", figure=figure, **known)
+        head = metadata(known).to_yaml()
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise CardError(
+            f"the JSON files of {folder} lack a number that the card tells: {error}; "
+            "measure again with `python -m trainer.evaluate`"
+        ) from None
+    return f"---\n{head}\n---\n\n{text}"
+
+
+def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
+    """What the card may tell: the JSON files by name, and what follows from them.
+
+    Raises:
+        CardError: one is missing or is about other weights, or no test photos were measured.
+    """
+    try:
+        checkpoint = open_checkpoint(folder)
+    except CheckpointError as error:
+        raise CardError(str(error)) from None
+    if not (folder / METRICS).is_file():
+        raise CardError(f"{folder} has no {METRICS}; measure it with `python -m trainer.evaluate`")
+    config, training, metrics = (_read(folder / name) for name in (CONFIG, TRAINING, METRICS))
+    calibration, latency = (
+        _read(folder / name) if (folder / name).is_file() else None
+        for name in (CALIBRATION, LATENCY)
+    )
+    weights = checkpoint.revision.removeprefix("sha256:")
+    for name, content, key, how in (
+        (METRICS, metrics, "weights", "trainer.evaluate"),
+        (CALIBRATION, calibration, "weights_sha256", "trainer.evaluate"),
+        (LATENCY, latency, "checkpoint", "benchmarks.latency"),
+    ):
+        if content and not content[key].removeprefix("sha256:").startswith(weights):
+            raise CardError(
+                f"{folder / name} is about other weights than {folder / WEIGHTS}; "
+                f"measure again with `python -m {how}`"
+            )
+    if metrics["split"]["name"] != "test":
+        raise CardError(
+            f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
+            "test photos; leave out --split of `python -m trainer.evaluate`"
+        )
+    runs = list(_runs(training))
+    trained = [spec.partition("=")[0] for run in runs for spec in _data_of(run)]
+    tested = metrics.get("data") or list(metrics.get("sources", {})) or trained
+    data = list(dict.fromkeys([*trained, *tested]))
+    dealt = {json.dumps(run["split"]): run for run in reversed(runs) if "split" in run}
+    makes = defaultdict(list)
+    for label, car in zip(checkpoint.labels, checkpoint.cars, strict=True):
+        makes[car.make].append(label)
+    return {
+        "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
+        "repo": repo,
+        "place": repo or folder.resolve().name,
+        "config": config,
+        "metrics": metrics,
+        "calibration": calibration,
+        "latency": latency,
+        **{
+            name: read_json(ROOT / "benchmarks" / f"{name}.json") if names <= {*data} else None
+            for name, names in FINDINGS.items()
+        },
+        "averaged": training.get("averaged", []),
+        "runs": runs,
+        "dealt": list(reversed(dealt.values())),
+        "same_split": all(
+            run.get("split", {}).get("sha256") == metrics["split"]["file_sha256"] for run in runs
+        ),
+        "went_on": any(run.get("starting_weights", "").startswith("checkpoint") for run in runs),
+        "data": data,
+        "tested": tested,
+        "known": {name: DATA_SETS[name] for name in data if name in DATA_SETS},
+        "makes": dict(sorted(makes.items(), key=lambda item: item[0].casefold())),
+        "years": sorted({car.year for car in checkpoint.cars if car.year is not None}),
+        "marque_alone": config["architecture"] == _MARQUE_ALONE or "mlp_head" in config,
+    }
+
+
+def metadata(known: dict[str, Any]) -> ModelCardData:
+    """What the Hub reads: how to open the checkpoint, and its results on each data set."""
+    config, metrics = known["config"], known["metrics"]
+    parts = metrics.get("sources") or {" and ".join(known["tested"]): metrics}
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=DATA_SETS.get(name, {}).get("hub", name),
+            dataset_name=title(name),
+            dataset_split=metrics["split"]["name"],
+            dataset_args={
+                "photos": part["photos"],
+                "split_file_sha256": metrics["split"]["file_sha256"],
+            },
+            metric_type=kind,
+            metric_name=called,
+            metric_value=part[measure]["value"],
+        )
+        for name, part in parts.items()
+        for measure, kind, called in (
+            ("top1", "accuracy", "Top-1 accuracy"),
+            ("top5", "accuracy", "Top-5 accuracy"),
+            ("f1_macro", "f1", "Macro F1"),
+        )
+    ]
+    hub = [DATA_SETS[name]["hub"] for name in known["known"] if "hub" in DATA_SETS[name]]
+    return ModelCardData(
+        model_name=known["title"],
+        library_name=None if known["marque_alone"] else "timm",
+        pipeline_tag="image-classification",
+        license=config["pretrained_cfg"]["license"],
+        tags=["image-classification", "cars", "fine-grained", "marque"],
+        datasets=hub or None,
+        metrics=["accuracy", "f1"],
+        eval_results=results,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except json.JSONDecodeError as error:
+        raise CardError(f"{path} is not valid JSON: {error}") from None
+
+
+def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The runs that weights come from: one, or those whose checkpoints were averaged."""
+    first, *others = training.get("averaged") or [{}]
+    yield training | first  # the first one's record is that of the whole
+    for part in others:
+        for run in _runs(part.get("training", {})):
+            yield {"checkpoint": part["checkpoint"], **run}
+
+
+def _data_of(run: dict[str, Any]) -> list[str]:
+    return run.get("config", {}).get("data", [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
