@@ -20,6 +20,7 @@ if not __package__:  # run as a script: the repository is the place to import fr
 import onnx
 import torch
 from onnx import TensorProto, helper
+from onnxscript import optimizer
 
 from space.checkpoints import WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
 from space.network import GRAPH, INPUT, Eyes, OnnxEngine, Sight, TorchEngine
@@ -106,12 +107,15 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
                 output_names=list(Sight._fields),
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 dynamo=True,
-                optimize=False,  # keeps the weights under their names; ONNX Runtime optimises
+                optimize=False,  # would fold the weights into others
                 verbose=False,
             )
     except Exception as error:  # whatever a network does that the exporter does not know
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"PyTorch cannot export {checkpoint.source}: {reason}") from error
+    # Without the weights themselves: ONNX Runtime folds these, but only into a plain graph.
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
     _take_weights_from(model.graph, checkpoint.folder / WEIGHTS)
     for node in model.graph.node:  # where in the source code it came from, on this machine
