@@ -16,6 +16,7 @@ from trainer.evaluation.calibrate import (
     conformal,
     fit_calibration,
     fit_confidence,
+    fit_known,
     fit_plausible,
     fit_temperature,
     fit_threshold,
@@ -154,7 +155,11 @@ def test_calibration_never_changes_the_answer(judged):
     )
 
 
-def test_few_known_cars_count_as_unknown(judged):
+def test_few_known_cars_count_as_unknown_and_none_where_there_is_a_gate(judged):
     judge, logits, _ = judged
+    assert judge.calibration.known is None
+    one = np.array(["one"] * len(logits))
+    known = fit_known(logits, one)
+    judge = replace(judge, calibration=replace(judge.calibration, known=known))
     assert judge.unknown(logits).double().mean() < 0.01
     assert judge.unknown(torch.full((1, len(LABELS)), -20.0)).all()

@@ -113,8 +113,8 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
     except Exception as error:  # whatever a network does that the exporter does not know
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"PyTorch cannot export {checkpoint.source}: {reason}") from error
-    # Without the weights themselves: ONNX Runtime folds these, but only into a plain graph.
-    optimizer.fold_constants(program.model)
+    # Without this ONNX Runtime would not see that the rest of the weights can be folded.
+    optimizer.fold_constants(program.model, should_fold=_is_no_weight)
     optimizer.remove_unused_nodes(program.model)
     model: onnx.ModelProto = program.model_proto
     _take_weights_from(model.graph, checkpoint.folder / WEIGHTS)
@@ -123,6 +123,14 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
         node.doc_string = ""
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
     return model
+
+
+def _is_no_weight(node: Any) -> bool | None:
+    """Keeps a weight under its name; its shape and its type may be folded, and all else."""
+    first = node.inputs[0] if node.inputs else None
+    return (
+        False if first is not None and first.is_initializer() and node.op_type != "Shape" else None
+    )
 
 
 def _take_weights_from(graph: onnx.GraphProto, weights: Path) -> None:
