@@ -37,6 +37,7 @@ class RedNet(torch.nn.Module):
     """Class 0 is red, class 1 is blue; the other two are nothing."""
 
     feature_info = ({"module": "features", "reduction": 8},)
+    num_features = 2
 
     def __init__(self):
         super().__init__()
@@ -52,7 +53,15 @@ class RedNet(torch.nn.Module):
             self.classifier.bias.zero_()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.global_pool(self.features(images)))
+        return self.forward_head(self.features(images))
+
+    def forward_intermediates(self, images: torch.Tensor, output_fmt: str):
+        maps = self.features(images)
+        return maps, [maps]
+
+    def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        pooled = self.global_pool(maps)
+        return pooled if pre_logits else self.classifier(pooled)
 
 
 @pytest.fixture(scope="module")
