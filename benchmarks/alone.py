@@ -11,8 +11,6 @@ Written to benchmarks/alone.json, with the difference on the same photos.
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,7 @@ def main() -> None:
             sets[name][measure] = {
                 "joint": Share.of_marks(together[measure], groups),
                 "alone": Share.of_marks(apart[measure], groups),
-                "joint_less_alone": difference(together[measure], apart[measure], groups),
+                "joint_less_alone": Share.of_change(together[measure], apart[measure], groups),
             }
     found = {
         "command": shlex.join(["python", "-m", "benchmarks.alone", *sys.argv[1:]]),
@@ -60,12 +58,6 @@ def main() -> None:
     }
     print(found)
     write_json(RESULT, found)
-
-
-def difference(one: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
-    """The share of photos marked in one less that in the other, with its interval."""
-    change = one.astype(float) - other
-    return asdict(Share.bootstrapped(lambda weights: weights @ change / weights.sum(), groups))
 
 
 def opened(checkpoint: str | None) -> CarRecognizer:

@@ -234,9 +234,10 @@ def _right(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
 
 def _gain(right: np.ndarray, before: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     """The share of photos that are right, and how much more that is on the same photos."""
-    change = right.astype(float) - before
-    gain = Share.bootstrapped(lambda weights: weights @ change / weights.sum(), groups)
-    return {"top1": Share.of_marks(right, groups), "gain": asdict(gain)}
+    return {
+        "top1": Share.of_marks(right, groups),
+        "gain": Share.of_change(right, before, groups),
+    }
 
 
 def measure_time(

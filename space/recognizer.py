@@ -228,13 +228,14 @@ class CarRecognizer:
         """
         logits, features, heat = self.sight(torch.stack([view.pixels for view in views]))
         boxes: list[Box | None] = [None] * len(views)
+        if self.second_look is None:
+            return Look(logits, features, boxes)
         parts = {}
-        if self.second_look:
-            for number, view in enumerate(views):
-                boxes[number] = box = self.second_look.box(heat[number])
-                if box and view.picture:
-                    parts[number] = self._to_pixels(crop(view.picture, box, self.data_config))
-        if self.second_look and parts:
+        for number, view in enumerate(views):
+            boxes[number] = box = self.second_look.box(heat[number])
+            if box and view.picture:
+                parts[number] = self._to_pixels(crop(view.picture, box, self.data_config))
+        if parts:
             again = list(parts)
             closer = self.sight(torch.stack(list(parts.values()))).logits
             logits[again] = logits[again].lerp(closer, self.second_look.weight)

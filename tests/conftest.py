@@ -7,12 +7,15 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from hub import LocalHub
 from PIL import Image
 
 from space.answers import MAKE, MODEL, YEAR
@@ -244,6 +247,21 @@ def algerian_report(real_data, real_cache, tmp_path_factory) -> Path:
         patch.setattr("trainer.audit.cache_of", lambda options: real_cache)
         assert audit([spec, f"--out={out}"]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[LocalHub]:
+    """A Hub that a module has to itself, and somebody who may write to `ada` and `org`."""
+    with LocalHub() as hub:
+        hub.add_user("hf_ada", "ada", "org")
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def call(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
+    """Calls functions as that person, in another process."""
+    with hub.client(tmp_path_factory.mktemp("hf_home"), token="hf_ada") as call:
+        yield call
 
 
 def pytest_sessionfinish(session, exitstatus):

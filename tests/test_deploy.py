@@ -9,14 +9,13 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hub import LocalHub
 from huggingface_hub import hf_hub_download
 
 from space.checkpoints import BUNDLED, WANTED
@@ -55,19 +54,6 @@ def test_a_space_installs_no_package_of_training():
 
 
 # Deployed
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        hub.add_user("hf_ada", "ada", "org")
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def call(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
-    with hub.client(tmp_path_factory.mktemp("hf_home"), token="hf_ada") as call:
-        yield call
 
 
 @pytest.fixture(scope="module")

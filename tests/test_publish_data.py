@@ -5,14 +5,13 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import draw_car
-from hub import LocalHub
 from huggingface_hub import hf_hub_download
 from PIL import ExifTags, Image
 from test_data import planted  # noqa: F401 (a fixture)
@@ -27,19 +26,6 @@ from trainer.sources import algerian, read_source, stanford
 from trainer.splits import EXCLUDED, Scheme
 
 Answer = tuple[int, str, str]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        hub.add_user("hf_ada", "ada", "org")
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def call(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
-    with hub.client(tmp_path_factory.mktemp("hf_home"), token="hf_ada") as call:
-        yield call
 
 
 @pytest.fixture

@@ -3,30 +3,16 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from hub import LocalHub
 from huggingface_hub import HfApi
 
 from space import upload as uploads
 from space.upload import UploadError, files_below, upload
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        hub.add_user("hf_ada", "ada", "org")
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def call(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
-    with hub.client(tmp_path_factory.mktemp("hf_home"), token="hf_ada") as call:
-        yield call
 
 
 @pytest.fixture
