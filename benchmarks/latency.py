@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 
-from space.checkpoints import BUNDLED, WEIGHTS, open_checkpoint, write_json
+from space.checkpoints import BUNDLED, LATENCY, WEIGHTS, open_checkpoint, write_json
 from space.network import OnnxEngine, TorchEngine, engine_of
 from space.recognizer import CarRecognizer
 from trainer.evaluation.drawn import drawings
 from trainer.provenance import git_revision, processor
 
-LATENCY = "latency.json"
 ROUNDS, EACH = 9, 10
 JPEG_SIZE = (1024, 683)
 

@@ -8,7 +8,6 @@ measurement should have brought stops the card.
 
 import argparse
 import json
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -22,16 +21,17 @@ from model_card.render import DATA_SETS, ROOT, read_json, render, title
 from space.calibration import CALIBRATION
 from space.checkpoints import (
     CONFIG,
+    LATENCY,
     METRICS,
     TRAINING,
     WEIGHTS,
     CheckpointError,
+    file_hash,
     open_checkpoint,
 )
 
 CARD = "README.md"
 FIGURES = "figures"
-LATENCY = "latency.json"
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.
 CHARTS = (
     "classes.png",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint folder that was evaluated")
     parser.add_argument("--figures", type=Path, metavar="FOLDER",
                         help="what `python -m trainer.evaluate` drew (default: evaluation/ "
-                        "beside the checkpoint)")  # fmt: skip
+                        "beside the checkpoint, or figures/ in it)")  # fmt: skip
     parser.add_argument("--repo", metavar="ORG/NAME",
                         help="the Hub repository that it will be, for the examples in the "
                         "card")  # fmt: skip
@@ -80,13 +80,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_card(folder: Path, figures: Path | None = None, repo: str | None = None) -> Path:
-    """Writes README.md and figures/ into a checkpoint folder.
+def write_card(
+    folder: Path,
+    figures: Path | None = None,
+    repo: str | None = None,
+    into: Path | None = None,
+) -> Path:
+    """Writes a checkpoint's README.md and figures/.
 
     Args:
         folder: the checkpoint.
-        figures: the folder that its evaluation wrote; `evaluation` beside the checkpoint if None.
+        figures: the folder that its evaluation wrote; if None, `evaluation` beside the checkpoint
+            or, without one, what an earlier card took.
         repo: the Hub repository that it will be.
+        into: where they go; into the checkpoint if None.
 
     Returns:
         The card's path.
@@ -96,7 +103,11 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
             was written.
     """
     drawn = figures or folder.parent / "evaluation"
-    shown: list[str] = []
+    if not figures and not drawn.is_dir():
+        drawn = folder / FIGURES
+    measured = _read(folder / METRICS) if (folder / METRICS).is_file() else {}
+    hashes: dict[str, str] = measured.get("figures", {})
+    shown: dict[str, bytes] = {}
 
     def figure(name: str, shows: str) -> str:
         assert name in CHARTS, f"{name} is none of the charts"
@@ -105,18 +116,24 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
                 f"the figure {drawn / name} is missing; name the folder of the evaluation with "
                 "--figures, or make it with `python -m trainer.evaluate`"
             )
-        shown.append(name)
+        if hashes and hashes.get(name) != file_hash(drawn / name):
+            raise CardError(
+                f"the figure {drawn / name} is none of those that were drawn with "
+                f"{folder / METRICS}; name their folder with --figures, or make both anew with "
+                "`python -m trainer.evaluate`"
+            )
+        shown[name] = (drawn / name).read_bytes()
         return f"![{shows}]({FIGURES}/{name})"
 
     text = card(folder, figure, repo)
-    target = folder / FIGURES
-    target.mkdir(exist_ok=True)
+    target = into or folder
+    (target / FIGURES).mkdir(exist_ok=True)
     for name in CHARTS:
-        (target / name).unlink(missing_ok=True)
-    for name in shown:
-        shutil.copyfile(drawn / name, target / name)
-    (folder / CARD).write_text(text, encoding="utf-8")
-    return folder / CARD
+        (target / FIGURES / name).unlink(missing_ok=True)
+    for name, content in shown.items():
+        (target / FIGURES / name).write_bytes(content)
+    (target / CARD).write_text(text, encoding="utf-8")
+    return target / CARD
 
 
 def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = None) -> str:
@@ -184,7 +201,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     return {
         "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
         "repo": repo,
-        "place": repo or folder.resolve().name,
+        "place": repo or _place(folder),
         "config": config,
         "metrics": metrics,
         "calibration": calibration,
@@ -245,6 +262,12 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
         metrics=["accuracy", "f1"],
         eval_results=results,
     )
+
+
+def _place(folder: Path) -> str:
+    """What to call a folder without telling where on this machine it lies."""
+    path = folder.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 def _read(path: Path) -> dict[str, Any]:

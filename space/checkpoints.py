@@ -50,6 +50,7 @@ WEIGHTS = "model.safetensors"
 CLASSES = "classes.txt"
 TRAINING = "training.json"
 METRICS = "metrics.json"
+LATENCY = "latency.json"
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser reads of a repository; what people read stays on the Hub.
 WANTED = (*REQUIRED, "model.onnx", "calibration.json", "gate.safetensors")

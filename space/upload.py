@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -31,8 +32,9 @@ Kind = Literal["model", "dataset", "space"]
 
 NEW, CHANGED, SAME, REMOVED = "new", "changed", "unchanged", "removed"
 
+_CARD = "README.md"
 # What the Hub puts into a new repository by itself.
-_FIRST_FILES = {".gitattributes", "README.md"}
+_FIRST_FILES = {".gitattributes", _CARD}
 
 
 class UploadError(ValueError):
@@ -126,6 +128,8 @@ def upload(
                 f"{repo} has a tag {tag} already, on other files (commit {remote.tagged}); "
                 "choose another name for what goes up now"
             )
+        if _CARD in changes and changes[_CARD] != REMOVED:
+            _check_card(folder / _CARD, kind)
         if dry_run:
             print("a dry run: nothing was written")
             return None
@@ -217,6 +221,20 @@ def _state(path: Path, there: RepoFile | None) -> str:
     return SAME if same else CHANGED
 
 
+def _check_card(path: Path, kind: Kind) -> None:
+    """Asks the Hub whether it takes a card, before a repository is made for it.
+
+    Raises:
+        UploadError: it does not, for the reason that it gives.
+    """
+    try:
+        RepoCard(path.read_text("utf-8"), ignore_metadata_errors=True).validate(repo_type=kind)
+    except HfHubHTTPError:
+        raise
+    except (ValueError, yaml.YAMLError) as error:
+        raise UploadError(f"the head of {path} is not in order: {error}") from error
+
+
 def _commit(
     api: HfApi,
     folder: Path,
@@ -234,14 +252,9 @@ def _commit(
     if not operations:
         return head
     # Not `upload_folder`, which may cut a folder into several commits.
-    try:
-        return api.create_commit(
-            repo, operations, repo_type=kind, commit_message=message, parent_commit=head
-        ).oid
-    except HfHubHTTPError:
-        raise
-    except ValueError as error:  # what the library says of a card that is not in order
-        raise UploadError(f"{folder / 'README.md'}: {error}") from error
+    return api.create_commit(
+        repo, operations, repo_type=kind, commit_message=message, parent_commit=head
+    ).oid
 
 
 def _refusal(error: HfHubHTTPError, repo: str) -> str:

@@ -38,6 +38,8 @@ Files = Path | Mapping[str, bytes]
 _LARGE = (".safetensors", ".onnx", ".parquet", ".png")
 # What git keeps in their place.
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
+# Some of the licences that a card may name.
+_LICENSES = ("apache-2.0", "cc-by-4.0", "mit", "other")
 # What every repository begins with.
 _FIRST_FILES = {
     ".gitattributes": "".join(f"*{end} filter=lfs diff=lfs merge=lfs\n" for end in _LARGE).encode()
@@ -421,10 +423,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json({"errors": [], "warnings": [{"message": message}]})
             return
         try:
-            yaml.safe_load(head[1])
+            found = yaml.safe_load(head[1])
         except yaml.YAMLError as error:
             errors = [{"message": str(error)}]
             raise HubError(HTTPStatus.BAD_REQUEST, errors=errors, warnings=[]) from None
+        license = (found or {}).get("license", "mit")
+        if license not in _LICENSES:
+            errors = [{"message": f'"license" must be one of [{", ".join(_LICENSES)}]'}]
+            raise HubError(HTTPStatus.BAD_REQUEST, errors=errors, warnings=[])
         self._send_json({"errors": [], "warnings": []})
 
     def _preupload(self, kinds: str, repo_id: str, revision: str) -> None:

@@ -124,8 +124,18 @@ def test_a_dry_run_sends_nothing(hub, call, folder):
 
 def test_a_readme_whose_head_is_no_yaml(hub, call, folder):
     (folder / "README.md").write_text("---\nlicense: [mit\n---\n")
-    with pytest.raises(UploadError, match=r"README\.md: .*Invalid metadata"):
+    with pytest.raises(UploadError, match=r"README\.md is not in order: while parsing"):
         call(send, folder, "org/untidy")
+    with pytest.raises(KeyError):
+        hub.repo("org/untidy", "dataset")
+
+
+def test_a_readme_whose_head_the_hub_refuses(hub, call, folder):
+    (folder / "README.md").write_text("---\nlicense: my-own\n---\n")
+    with pytest.raises(UploadError, match=r"README\.md is not in order: .*must be one of"):
+        call(send, folder, "org/untidy")
+    with pytest.raises(KeyError):
+        hub.repo("org/untidy", "dataset")
 
 
 def test_a_trusted_publisher_has_no_name(monkeypatch):

@@ -18,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
@@ -141,7 +142,14 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
             recognizer, tested, looks, options.faithfulness
         )
     folder = options.out or options.checkpoint.parent / "evaluation"
-    write_report(folder, recognizer, tested, looks, metrics, others)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as draft:
+        write_report(Path(draft), recognizer, tested, looks, metrics, others)
+        files = sorted(Path(draft).iterdir())
+        # By these the model card knows figures of this evaluation from those of another.
+        metrics["figures"] = {path.name: file_hash(path) for path in files if path.suffix == ".png"}
+        for path in files:
+            path.replace(folder / path.name)
     return metrics
 
 

@@ -45,7 +45,6 @@ def write_report(
         metrics: what metrics.json holds.
         others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     split = metrics["split"]["name"]
     targets = np.array([photo.target for photo in photos])
     best = looks.logits.argmax(dim=1).numpy()
