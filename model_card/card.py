@@ -80,20 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_card(
-    folder: Path,
-    figures: Path | None = None,
-    repo: str | None = None,
-    into: Path | None = None,
-) -> Path:
-    """Writes a checkpoint's README.md and figures/.
+def write_card(folder: Path, figures: Path | None = None, repo: str | None = None) -> Path:
+    """Writes README.md and figures/ into a checkpoint folder.
 
     Args:
         folder: the checkpoint.
         figures: the folder that its evaluation wrote; if None, `evaluation` beside the checkpoint
             or, without one, what an earlier card took.
         repo: the Hub repository that it will be.
-        into: where they go; into the checkpoint if None.
 
     Returns:
         The card's path.
@@ -126,14 +120,14 @@ def write_card(
         return f"![{shows}]({FIGURES}/{name})"
 
     text = card(folder, figure, repo)
-    target = into or folder
-    (target / FIGURES).mkdir(exist_ok=True)
+    target = folder / FIGURES
+    target.mkdir(exist_ok=True)
     for name in CHARTS:
-        (target / FIGURES / name).unlink(missing_ok=True)
+        (target / name).unlink(missing_ok=True)
     for name, content in shown.items():
-        (target / FIGURES / name).write_bytes(content)
-    (target / CARD).write_text(text, encoding="utf-8")
-    return target / CARD
+        (target / name).write_bytes(content)
+    (folder / CARD).write_text(text, encoding="utf-8")
+    return folder / CARD
 
 
 def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = None) -> str:
@@ -190,6 +184,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
             f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
             "test photos; leave out --split of `python -m trainer.evaluate`"
         )
+    told = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
     runs = list(_runs(training))
     trained = [spec.partition("=")[0] for run in runs for spec in _data_of(run)]
     tested = metrics.get("data") or list(metrics.get("sources", {})) or trained
@@ -202,6 +197,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
         "repo": repo,
         "place": repo or _place(folder),
+        "told": {name: file_hash(folder / name) for name in told if (folder / name).is_file()},
         "config": config,
         "metrics": metrics,
         "calibration": calibration,
@@ -261,6 +257,8 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
         datasets=hub or None,
         metrics=["accuracy", "f1"],
         eval_results=results,
+        # By these whoever publishes it knows a card of other files, or for another repository.
+        marque={"repo": known["repo"], "files": known["told"]},
     )
 
 

@@ -1,12 +1,17 @@
-"""Writes the measured parts of README.md and docs/RESULTS.md: `python -m model_card.pages`.
+"""Writes what is told of the bundled checkpoint: `python -m model_card.pages`.
 
-Their numbers come from the bundled checkpoint's files and from `benchmarks/`, by templates that
-stop at whatever is missing. A test holds the pages to what this writes.
+These are the measured part of README.md, docs/RESULTS.md and the checkpoint's own card. Their
+numbers come from its files and from `benchmarks/`, by templates that stop at whatever is missing. A
+test holds the pages to what this writes.
+
+Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
+--figures FOLDER`, once it was evaluated anew.
 """
 
 import re
 from typing import Any
 
+from model_card.card import write_card
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
@@ -17,9 +22,10 @@ _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.
 
 
 def main() -> None:
-    """Writes both pages."""
+    """Writes the pages."""
     (ROOT / "README.md").write_text(readme(), encoding="utf-8")
     (ROOT / "docs" / "RESULTS.md").write_text(results(), encoding="utf-8")
+    write_card(CHECKPOINT)
 
 
 def readme() -> str:

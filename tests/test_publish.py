@@ -80,21 +80,18 @@ def reader(hub, tmp_path_factory) -> Iterator[Call]:
 
 @pytest.fixture(scope="module")
 def finished(measured, exported_checkpoint, tmp_path_factory) -> Path:
-    """A run that is ready to be published."""
+    """A run's checkpoint folder that has all but its card."""
     run = shutil.copytree(measured, tmp_path_factory.mktemp("finished") / "run")
     shutil.copy(exported_checkpoint / GRAPH, run / "checkpoint")
-    return run
-
-
-@pytest.fixture
-def run(finished, tmp_path) -> Path:
-    """The same, which a test may spoil."""
-    return shutil.copytree(finished, tmp_path / "run")
-
-
-@pytest.fixture
-def folder(run) -> Path:
     return run / "checkpoint"
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """The same, ready to be published as `org/name`, which a test may spoil."""
+    folder = shutil.copytree(finished.parent, tmp_path / "run") / "checkpoint"
+    write_card(folder, repo="org/name")
+    return folder
 
 
 # These run in the other processes.
@@ -108,8 +105,10 @@ def said_by(command: Call, *arguments: str | Path) -> tuple[int, str]:
     return status, said.getvalue()
 
 
-def publish(*arguments: str | Path) -> tuple[int, str]:
-    return said_by(main, *arguments)
+def publish(folder: Path, repo: str, *options: str) -> tuple[int, str]:
+    """Both commands: the card, then all of it."""
+    write_card(folder, repo=repo)
+    return said_by(main, folder, repo, *options)
 
 
 def with_token(token: str, function: Call, *arguments: Any) -> Any:
@@ -170,11 +169,7 @@ def test_what_is_published_answers_alike_wherever_it_is_pulled(
     assert "logged in as ada" in said
     repo = hub.repo("org/round")
     assert set(repo.files) == {*PUBLISHED, ".gitattributes"}
-    here = {name: finished / "checkpoint" / name for name in PUBLISHED - FIGURES - {CARD}}
-    here |= {f"figures/{name}": finished / "evaluation" / name for name in CHARTS}
-    assert {name: repo.files[name] for name in here} == {
-        name: path.read_bytes() for name, path in here.items()
-    }
+    assert all(repo.files[name] == (finished / name).read_bytes() for name in PUBLISHED)
     assert len(repo.history) == 2  # the first one is the Hub's own
     assert repo.at("v1").sha == repo.head
     assert f"{hub.url}/org/round is at {repo.head}, tagged v1" in said
@@ -182,7 +177,7 @@ def test_what_is_published_answers_alike_wherever_it_is_pulled(
     assert reader(pulled, "org/round@v1") == (repo.head, set(WANTED))
     photo = tmp_path / "car.png"
     draw_car(5, size=(300, 170)).save(photo)
-    recognizer = CarRecognizer.from_pretrained(finished / "checkpoint")
+    recognizer = CarRecognizer.from_pretrained(finished)
     here = {car.label: car.score for car in recognizer.predict(photo, 4).predictions}
     assert np.ptp(list(here.values())) > 1e-3  # all the same would agree with anything
     revision, found = reader(scores, "org/round@v1", photo)
@@ -203,15 +198,15 @@ def test_publishing_again_changes_nothing(hub, author, finished):
     assert sorted(listed(said)) == [("unchanged", name) for name in sorted(PUBLISHED)]
 
 
-def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, author, run, folder):
-    author(publish, run, "org/moving")
+def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, author, folder):
+    author(publish, folder, "org/moving")
     repo = hub.repo("org/moving")
     repo.commit({**repo.files, "notes.md": b"written on the Hub"})
     metrics = json.loads((folder / METRICS).read_text("utf-8"))
     del metrics["robustness"]
     write_json(folder / METRICS, metrics)
     write_json(folder / LATENCY, LATENCY_OF_TOYS | {"checkpoint": metrics["weights"]})
-    status, said = author(publish, run, "org/moving")
+    status, said = author(publish, folder, "org/moving")
     assert status == 0, said
     gone = "figures/robustness.png"
     assert set(repo.files) == (PUBLISHED - {gone}) | {LATENCY, "notes.md", ".gitattributes"}
@@ -223,51 +218,34 @@ def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, autho
     assert len(repo.history) == 4
 
 
-def test_the_card_is_that_of_the_files_whatever_lies_there(hub, author, run, folder):
-    write_card(folder, repo="someone/else")
-    (folder / CARD).write_text("Right in 100% of the photos.")
-    assert author(publish, run, "org/true")[0] == 0
-    card = hub.repo("org/true").files[CARD].decode()
-    assert 'from_pretrained("org/true")' in card
-    assert "100%" not in card.partition("## Accuracy")[0]
-    assert (folder / CARD).read_text() == "Right in 100% of the photos."
-
-
-def test_a_checkpoint_that_keeps_its_figures_needs_no_evaluation_beside_it(hub, author, run):
-    write_card(run / "checkpoint")
-    shutil.rmtree(run / "evaluation")
-    assert author(publish, run / "checkpoint", "org/alone")[0] == 0
-    assert set(hub.repo("org/alone").files) >= FIGURES
-
-
-def test_nothing_else_of_the_folder_goes_up(hub, author, run, folder):
+def test_nothing_else_of_the_folder_goes_up(hub, author, folder):
     for name in ("gallery.png", "figures/people.jpg", "state/step.json", ".cache/x", "notes.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"mine")
-    assert author(publish, run, "org/tidy")[0] == 0
+    assert author(publish, folder, "org/tidy")[0] == 0
     assert set(hub.repo("org/tidy").files) == {*PUBLISHED, ".gitattributes"}
 
 
-def test_dry_run_tells_all_and_writes_nothing(hub, author, run, folder):
+def test_dry_run_tells_all_and_writes_nothing(hub, author, folder):
     (folder / GRAPH).unlink()
-    before, asked = sorted(run.rglob("*")), len(hub.requests)
-    status, said = author(publish, run, "org/dry", "--dry-run", "--private", "--tag", "v1")
+    before, asked = sorted(folder.rglob("*")), len(hub.requests)
+    status, said = author(publish, folder, "org/dry", "--dry-run", "--private", "--tag", "v1")
     assert status == 0, said
     assert "logged in as ada" in said
     assert f"{hub.url}/org/dry, private, new" in said
     assert sorted(listed(said)) == [("new", name) for name in sorted(PUBLISHED)]
-    assert sorted(run.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
     posts = {line for line in hub.requests[asked:] if line.startswith("POST")}
     assert posts == {"POST /api/validate-yaml"}  # which writes nothing
     with pytest.raises(KeyError):
         hub.repo("org/dry")
 
 
-def test_missing_graph_is_written_first(hub, author, run, folder):
+def test_missing_graph_is_written_first(hub, author, folder):
     there = (folder / GRAPH).read_bytes()
     (folder / GRAPH).unlink()
-    assert author(publish, run, "org/graph")[0] == 0
-    assert hub.repo("org/graph").files[GRAPH] == there
+    assert author(publish, folder, "org/graph")[0] == 0
+    assert hub.repo("org/graph").files[GRAPH] == (folder / GRAPH).read_bytes() == there
 
 
 def test_private_repository_is_pulled_by_its_owners_alone(hub, author, reader, finished):
@@ -314,29 +292,24 @@ def script(venv: Path, folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_runs_are_published_by_one_script(hub, author, reader, environment, finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "runs" / "one")
-    shutil.copytree(finished, tmp_path / "runs" / "two")
+    shutil.copytree(finished.parent, tmp_path / "runs" / "one")
+    shutil.copytree(finished.parent, tmp_path / "runs" / "two")
     command = ("org", "first=runs/one", "second=runs/two", "--", "--tag", "v1")
     status, said = author(script, environment, tmp_path, *command)
     assert status == 0, said
-    heads = {name: hub.repo(f"org/{name}").head for name in ("first", "second")}
-    for name, head in heads.items():
+    for name in ("first", "second"):
         repo = hub.repo(f"org/{name}")
         assert set(repo.files) == {*PUBLISHED, ".gitattributes"}
         assert f'from_pretrained("org/{name}")' in repo.files[CARD].decode()
-        assert reader(pulled, f"org/{name}@v1")[0] == head
-    status, said = author(script, environment, tmp_path, "org", "second=runs/two")
-    assert status == 0, said
-    assert {state for state, _ in listed(said)} == {"unchanged"}
-    assert hub.repo("org/second").head == heads["second"]
+        assert reader(pulled, f"org/{name}@v1")[0] == repo.head
 
 
 def test_one_that_is_incomplete_stops_the_script(hub, author, environment, finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "runs" / "one")
+    shutil.copytree(finished.parent, tmp_path / "runs" / "one")
     (tmp_path / "runs" / "one" / "checkpoint" / METRICS).unlink()
     status, said = author(script, environment, tmp_path, "org", "third=runs/one", "fourth=runs/one")
     assert status == 1
-    assert said.count("it lacks metrics.json") == 1
+    assert said.count("has no metrics.json; measure it with") == 1
 
 
 @pytest.mark.parametrize(
@@ -356,24 +329,11 @@ def test_how_the_script_is_called(environment, tmp_path, arguments, message):
 # Refused before anything is sent
 
 
-@pytest.mark.parametrize("name", sorted({*REQUIRED, *MEASURED}))
+@pytest.mark.parametrize("name", sorted(PUBLISHED - {GRAPH}))
 def test_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(PublishError, match=rf"is not complete; it lacks {re.escape(name)} \("):
         names_to_publish(folder)
-
-
-def test_missing_figure_is_named(run, capsys):
-    (run / "evaluation" / "rejection.png").unlink()
-    said = refused(capsys, run, "org/name")
-    assert f"the figure {run / 'evaluation' / 'rejection.png'} is missing" in said
-
-
-def test_missing_number_is_named(run, folder, capsys):
-    metrics = json.loads((folder / METRICS).read_text("utf-8"))
-    del metrics["top5"]
-    write_json(folder / METRICS, metrics)
-    assert "top5" in refused(capsys, run, "org/name")
 
 
 def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
@@ -381,6 +341,7 @@ def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
         names_to_publish(tiny_checkpoint)
     assert re.search(r"calibration\.json \(python -m trainer\.evaluate .*\)", str(caught.value))
     assert "metrics.json (python -m trainer.evaluate" in str(caught.value)
+    assert "README.md (python -m model_card.card" in str(caught.value)
     assert WEIGHTS not in str(caught.value)
 
 
@@ -412,6 +373,48 @@ def test_metrics_of_other_weights(folder, capsys):
 def test_metrics_that_are_damaged(folder, capsys, content):
     (folder / METRICS).write_text(content)
     assert "metrics.json" in refused(capsys, folder, "org/name")
+
+
+def test_card_of_other_measurements(folder, capsys):
+    metrics = json.loads((folder / METRICS).read_text("utf-8"))
+    write_json(folder / METRICS, metrics | {"photos": 1})
+    said = refused(capsys, folder, "org/name")
+    assert "README.md was written from other files (metrics.json)" in said
+    assert f"python -m model_card.card {folder} --repo org/name" in said
+
+
+def test_card_from_before_the_speed_was_measured(folder, capsys):
+    write_json(folder / LATENCY, LATENCY_OF_TOYS)
+    assert "written from other files (latency.json)" in refused(capsys, folder, "org/name")
+
+
+def test_card_for_another_repository(folder, capsys):
+    said = refused(capsys, folder, "org/other")
+    assert "README.md was written for org/name" in said
+    write_card(folder)
+    assert "README.md was written for use from a folder" in refused(capsys, folder, "org/name")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("license: mit", "does not say from which files it was written"),
+        ("marque: all of them", "does not say from which files it was written"),
+        ("license: [mit", "README.md is not in order"),
+    ],
+)
+def test_card_that_marque_did_not_write(folder, capsys, head, message):
+    shown = re.findall(r"!\[.*", (folder / CARD).read_text("utf-8"))
+    (folder / CARD).write_text("\n".join(["---", head, "---", *shown]))
+    assert message in refused(capsys, folder, "org/name")
+
+
+def test_words_of_your_own_in_the_card_go_along(hub, author, folder):
+    write_card(folder, repo="org/words")
+    with (folder / CARD).open("a") as card:
+        card.write("\nOur own cars are missing.\n")
+    assert author(said_by, main, folder, "org/words")[0] == 0
+    assert b"Our own cars are missing." in hub.repo("org/words").files[CARD]
 
 
 def test_graph_that_answers_otherwise(folder, capsys):

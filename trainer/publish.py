@@ -1,43 +1,52 @@
 """Publishes a checkpoint on the Hub: `python -m trainer.publish RUN org/name`.
 
-What goes up is the checkpoint, its measurements, its card, written from them for this repository,
-with the figures that it shows, and its graph for ONNX Runtime, all in one commit; nothing else in
-the folder does. It has to be complete and evaluated, and the graph has to answer as PyTorch does.
-A second run sends what has changed since, and nothing if nothing has.
+What goes up is the checkpoint, its measurements, its card with the figures that the card shows,
+and its graph for ONNX Runtime, all in one commit; nothing else in the folder does. It has to be
+complete and evaluated, the card written from what lies beside it, and the graph has to answer as
+PyTorch does. A second run sends what has
+changed since, and nothing if nothing has.
 """
 
 import argparse
 import json
-import shutil
+import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import yaml
+from huggingface_hub import metadata_load
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from model_card.card import CARD, FIGURES, CardError, write_card
 from space.calibration import CALIBRATION
 from space.checkpoints import (
+    CONFIG,
     LATENCY,
     METRICS,
     REQUIRED,
+    TRAINING,
     Checkpoint,
     CheckpointError,
+    file_hash,
     open_checkpoint,
 )
 from space.gate import GATE
 from space.network import GRAPH
 from space.recognizer import CarRecognizer
-from space.upload import UploadError, files_below, upload
+from space.upload import UploadError, upload
 from trainer.export import TOLERANCE, ExportError, difference, export
 
-# What goes along if it is there.
-OPTIONAL = (LATENCY, GRAPH)
+CARD = "README.md"
+FIGURES = "figures/"
+# What goes along where it is.
+OPTIONAL = (LATENCY,)
+# What the card tells of; its head has their hashes.
+TOLD = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
+_SHOWN = re.compile(rf"\b{FIGURES}[\w-]+\.(?:svg|png|webp|jpg)\b")
 
 
 class PublishError(ValueError):
@@ -56,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{options.repo} names no owner; give org/name, or your own name for org")
     try:
         publish(options.run, options.repo, options.private, options.tag, options.dry_run)
-    except (PublishError, CardError, CheckpointError, ExportError, UploadError) as error:
+    except (PublishError, CheckpointError, ExportError, UploadError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 1
     return 0
@@ -76,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="a name for what goes up, such as v1, to ask for as org/name@v1; "
                         "a tag that stands on something else is never moved")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true",
-                        help="say what would happen, and change nothing there")  # fmt: skip
+                        help="say what would happen, and change nothing here or there")  # fmt: skip
     return parser
 
 
@@ -90,59 +99,38 @@ def publish(
         repo: `org/name`.
         private: what a new repository is; one that exists stays as it is.
         tag: for the commit, or None.
-        dry_run: everything but the writing.
+        dry_run: everything but the writing, on the Hub and here.
 
     Raises:
-        PublishError: something is missing, or was not measured with these weights.
-        CardError: the card lacks a number or a figure.
+        PublishError: something is missing, was not measured with these weights, or is not what the
+            card tells of.
         CheckpointError: the checkpoint cannot be opened.
         ExportError: the network has no graph that answers as it does.
         UploadError: the Hub refuses, see `space.upload.upload`.
     """
     folder = run / "checkpoint" if (run / "checkpoint").is_dir() else run
-    with tempfile.TemporaryDirectory() as name:
-        checkpoint = stage(folder, Path(name), repo)
-        commit = upload(
-            Path(name),
-            files_below(Path(name)),
-            repo,
-            "model",
-            message=f"Marque checkpoint with the weights {checkpoint.revision}",
-            removable=_is_ours,
-            private=private,
-            tag=tag,
-            dry_run=dry_run,
-        )
+    names = names_to_publish(folder)
+    checkpoint = open_checkpoint(folder)
+    _check_measured(checkpoint)
+    _check_card(folder, repo)
+    _check_graph(checkpoint, write=not dry_run)
+    commit = upload(
+        folder,
+        names,
+        repo,
+        "model",
+        message=f"Marque checkpoint with the weights {checkpoint.revision}",
+        removable=_is_ours,
+        private=private,
+        tag=tag,
+        dry_run=dry_run,
+    )
     if commit:
         print(f"open it with: python -m space --model {repo}@{tag or commit} PHOTO")
 
 
-def stage(folder: Path, staged: Path, repo: str) -> Checkpoint:
-    """Fills an empty folder with what is published of a checkpoint.
-
-    Args:
-        folder: the checkpoint, which stays as it is.
-        staged: the empty folder.
-        repo: `org/name`, for the examples in the card.
-
-    Returns:
-        The checkpoint in `staged`.
-
-    Raises:
-        PublishError, CardError, CheckpointError, ExportError: see `publish`.
-    """
-    names = names_to_publish(folder)
-    _check_measured(open_checkpoint(folder))
-    for name in names:
-        shutil.copyfile(folder / name, staged / name)
-    write_card(folder, repo=repo, into=staged)
-    checkpoint = open_checkpoint(staged)
-    _check_graph(checkpoint)
-    return checkpoint
-
-
 def names_to_publish(folder: Path) -> list[str]:
-    """The files of a checkpoint folder that are published as they are.
+    """The paths in a checkpoint folder that go up, in alphabetical order.
 
     Raises:
         PublishError: some of them are missing; the message names each and what writes it.
@@ -153,10 +141,14 @@ def names_to_publish(folder: Path) -> list[str]:
     calibration = folder / CALIBRATION
     if calibration.is_file() and _read_json(calibration).get("gate") is not None:
         needed[GATE] = evaluate
+    needed[CARD] = card = f"python -m model_card.card {folder}"
+    if (folder / CARD).is_file():
+        needed |= dict.fromkeys(_SHOWN.findall((folder / CARD).read_text("utf-8")), card)
     missing = [f"{name} ({how})" for name, how in needed.items() if not (folder / name).is_file()]
     if missing:
         raise PublishError(f"{folder} is not complete; it lacks {', '.join(missing)}")
-    return [*needed, *(name for name in OPTIONAL if (folder / name).is_file())]
+    optional = [name for name in OPTIONAL if (folder / name).is_file()]
+    return sorted({*needed, *optional, GRAPH})
 
 
 def _check_measured(checkpoint: Checkpoint) -> None:
@@ -170,23 +162,45 @@ def _check_measured(checkpoint: Checkpoint) -> None:
         )
 
 
-def _check_graph(checkpoint: Checkpoint) -> None:
-    """Raises unless the graph answers as the network does, after writing one that is missing."""
-    if not (checkpoint.folder / GRAPH).is_file():
-        export(checkpoint.folder)
-        return
-    apart = difference(checkpoint, checkpoint.folder)
-    if apart > TOLERANCE:
+def _check_card(folder: Path, repo: str) -> None:
+    """Raises unless the card was written from the files beside it, for this repository."""
+    anew = f"write it anew with `python -m model_card.card {folder} --repo {repo}`"
+    try:
+        head = metadata_load(folder / CARD) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise PublishError(f"the head of {folder / CARD} is not in order: {error}") from None
+    told = head.get("marque")
+    if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
+        raise PublishError(f"{folder / CARD} does not say from which files it was written; {anew}")
+    there = {name: file_hash(folder / name) for name in TOLD if (folder / name).is_file()}
+    if changed := sorted({name for name, _ in told["files"].items() ^ there.items()}):
         raise PublishError(
-            f"its {GRAPH} answers otherwise than the network, by up to {apart:.1e} of the largest "
-            "value; write it anew with `python -m trainer.export`"
+            f"{folder / CARD} was written from other files ({', '.join(changed)}); {anew}"
         )
+    if told.get("repo") != repo:
+        raise PublishError(
+            f"{folder / CARD} was written for {told.get('repo') or 'use from a folder'}; {anew}"
+        )
+
+
+def _check_graph(checkpoint: Checkpoint, write: bool) -> None:
+    """Raises unless the graph answers as the network does, after writing one that is missing."""
+    if (checkpoint.folder / GRAPH).is_file():
+        apart = difference(checkpoint, checkpoint.folder)
+        if apart > TOLERANCE:
+            raise PublishError(
+                f"{checkpoint.folder / GRAPH} answers otherwise than the network, by up to "
+                f"{apart:.1e} of the largest value; write it anew with "
+                f"`python -m trainer.export {checkpoint.folder}`"
+            )
+    elif write:
+        export(checkpoint.folder)
 
 
 def _is_ours(path: str) -> bool:
     """Whether a checkpoint may have put this file of a repository there."""
-    known = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, *OPTIONAL}
-    return path in known or path.startswith(f"{FIGURES}/")
+    known = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
+    return path in known or path.startswith(FIGURES)
 
 
 def _read_json(path: Path) -> dict[str, object]:
