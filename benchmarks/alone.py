@@ -9,8 +9,6 @@ Written to benchmarks/alone.json, with the difference on the same photos.
 """
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,10 @@ from space.answers import MAKE
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
 from space.second_look import CHOSEN
+from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Share, ranks
 from trainer.evaluation.photos import find_photos, look_at
-from trainer.provenance import git_revision
-from trainer.splits import TEST
+from trainer.provenance import command_line, git_revision
 
 RESULT = Path(__file__).with_name("alone.json")
 MEASURES = ("top1", "top5", "make")
@@ -51,7 +49,7 @@ def main() -> None:
                 "joint_less_alone": Share.of_change(together[measure], apart[measure], groups),
             }
     found = {
-        "command": shlex.join(["python", "-m", "benchmarks.alone", *sys.argv[1:]]),
+        "command": command_line("python -m benchmarks.alone"),
         "weights": joint.revision,
         "sets": sets,
         "git_revision": git_revision(),

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from space.checkpoints import write_json
-from trainer.cache import PhotoCache, geometry
-from trainer.data import DataSet, read_photos
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.dataset import DataSet, read_photos
+from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.mislabels import suspect_labels
 from trainer.evaluation.metrics import Share
-from trainer.exteriors import Sightings, look_for_exteriors
-from trainer.mislabels import suspect_labels
 from trainer.provenance import git_revision
 
 HERE = Path(__file__).parent

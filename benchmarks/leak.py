@@ -20,15 +20,15 @@ from scipy.stats import t
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
-from trainer.config import TrainConfig
-from trainer.data import DataSet, load_data
+from trainer.data.dataset import DataSet, load_data
+from trainer.data.exteriors import look_for_exteriors
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.splits import TEST, TRAIN, Photo, Scheme, make_split, write_split
 from trainer.evaluation.measure import measure_accuracy
 from trainer.evaluation.photos import find_photos, look_at
-from trainer.exteriors import look_for_exteriors
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import PACKAGES, git_revision, package_versions
-from trainer.splits import TEST, TRAIN, Photo, Scheme, make_split, write_split
 from trainer.train import train
+from trainer.training.config import TrainConfig
 
 RESULT = Path(__file__).with_name("leak.json")
 SCHEME = "70/10/20"

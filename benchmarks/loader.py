@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader
 
 from space.checkpoints import write_json
 from space.transforms import normalize
-from trainer.augment import Augment
-from trainer.cache import CachedPhotos, collate
+from trainer.data.cache import CachedPhotos, collate
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.sources import read_sources
 from trainer.memory import keep_freed_memory
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.provenance import git_revision
-from trainer.settings import AugmentationSettings
-from trainer.sources import read_sources
+from trainer.training.augment import Augment
+from trainer.training.settings import AugmentationSettings
 
 RESULT = Path(__file__).with_name("loader.json")
 BATCH, PHOTOS, ROUNDS = 64, 1024, 5

@@ -12,8 +12,6 @@ import copy
 import itertools
 import json
 import random
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,12 +27,12 @@ from space.checkpoints import write_json
 from space.photos import load_photo
 from space.recognizer import CarRecognizer, View
 from space.second_look import CHOSEN, SecondLook, box_around, crop
+from trainer.data.options import add_data_options, columns_of
+from trainer.data.splits import TEST, VALIDATION
 from trainer.evaluation.metrics import Share
 from trainer.evaluation.photos import JudgedPhoto, find_photos
 from trainer.evaluation.robustness import FAR, cropped, distant, far
-from trainer.options import add_data_options, columns_of
-from trainer.provenance import git_revision
-from trainer.splits import TEST, VALIDATION
+from trainer.provenance import command_line, git_revision
 
 RESULT = Path(__file__).with_name("second_pass.json")
 ROUNDS = 60  # of the timing; the first few warm up
@@ -111,7 +109,7 @@ def main() -> None:
         print(json.dumps(choose(recognizer, photos), indent=1))
         return
     found = {
-        "command": shlex.join(["python", "-m", "benchmarks.second_pass", *sys.argv[1:]]),
+        "command": command_line("python -m benchmarks.second_pass"),
         "checkpoint": recognizer.revision,
         "look": asdict(CHOSEN),
         **measure(recognizer, photos, CHOSEN),

@@ -39,17 +39,17 @@ from torch.utils.data import DataLoader
 
 from benchmarks.loader import rate
 from space.checkpoints import write_json
-from trainer.cache import CachedPhotos, PhotoCache, collate, geometry
-from trainer.classes import Classes, unite
-from trainer.config import TrainConfig
-from trainer.loop import Trainer
+from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
+from trainer.data.classes import Classes, unite
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.source import DataError
+from trainer.data.sources import read_sources
 from trainer.memory import keep_freed_memory
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.order import EpochOrder, load_cached
 from trainer.provenance import git_revision
-from trainer.source import DataError
-from trainer.sources import read_sources
 from trainer.train import build_accelerator
+from trainer.training.config import TrainConfig
+from trainer.training.loop import Trainer
+from trainer.training.order import EpochOrder, load_cached
 from trainer.weights import RANDOM, create_model
 
 ROOT = Path(__file__).parent.parent

@@ -18,15 +18,15 @@ import torch
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
-from trainer.config import TrainConfig
-from trainer.data import load_data
+from trainer.data.dataset import load_data
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.splits import EXCLUDED, TEST, Photo, write_split
 from trainer.evaluation.measure import measure_accuracy
 from trainer.evaluation.photos import find_photos, look_at
 from trainer.evaluation.rejection import separation
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.provenance import git_revision
-from trainer.splits import EXCLUDED, TEST, Photo, write_split
+from trainer.provenance import command_line, git_revision
 from trainer.train import train
+from trainer.training.config import TrainConfig
 
 RESULT = Path(__file__).with_name("unknown.json")
 EVERY = 5  # one class in so many is left out
@@ -105,9 +105,7 @@ def measure(
         [photo.group for photo, odd in zip(tested, strange, strict=True) if not odd],
     )
     return {
-        "command": "python -m benchmarks.unknown "
-        + " ".join(f"--data {spec}" for spec in options.data)
-        + f" --split-file {options.split_file}",
+        "command": command_line("python -m benchmarks.unknown"),
         "recipe": RECIPE,
         "left_out_classes": len(unknown),
         "known_classes": len(known),

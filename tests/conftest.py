@@ -26,7 +26,7 @@ from space.network import TorchEngine
 from space.recognizer import CarRecognizer
 from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
-from trainer.cache import PhotoCache, geometry
+from trainer.data.cache import PhotoCache, geometry
 from trainer.evaluation.drawn import drawings
 from trainer.export import export
 from trainer.toys import draw_car

@@ -10,8 +10,8 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from space.checkpoints import open_checkpoint
 from space.photos import load_photo
 from trainer import weights
-from trainer.augment import Augment, replace_backgrounds
-from trainer.settings import AugmentationSettings
+from trainer.training.augment import Augment, replace_backgrounds
+from trainer.training.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model
 
 

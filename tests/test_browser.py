@@ -10,7 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 from space.gate import OTHER
 from space.page import build_page, launch
 from space.recognizer import CarRecognizer
-from trainer.splits import TEST, read_split
+from trainer.data.splits import TEST, read_split
 
 ROOT = Path(__file__).parent.parent
 

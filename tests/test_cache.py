@@ -9,7 +9,7 @@ from conftest import draw_car
 
 from space.photos import load_photo
 from space.transforms import to_pixels
-from trainer.cache import CachedPhotos, PhotoCache, geometry
+from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 
 SIZE = 32
 
@@ -36,7 +36,7 @@ def test_a_photo_is_decoded_once_whatever_its_name(tmp_path, monkeypatch):
     draw_car(1).save(first)
     shutil.copy(first, second)
     (row,) = make_cache(tmp_path).add(readers(first), "")
-    monkeypatch.setattr("trainer.cache.load_photo", None)
+    monkeypatch.setattr("trainer.data.cache.load_photo", None)
     assert make_cache(tmp_path).add(readers(second), "") == [row]
 
 

@@ -158,6 +158,20 @@ def test_figures_lie_beside_the_card_and_no_photo_among_them(run, checkpoint):
     assert shown == set(re.findall(r"!\[.+?\]\((.+?)\)", text)) == {f"figures/{n}" for n in CHARTS}
 
 
+def test_a_figure_of_another_evaluation_stops_the_card(run, checkpoint, capsys):
+    shutil.copy(run / "evaluation" / "classes.png", run / "evaluation" / "robustness.png")
+    assert main([str(checkpoint)]) == 1
+    assert "robustness.png is none of those that were drawn with" in capsys.readouterr().err
+    assert not (checkpoint / "README.md").exists()
+
+
+def test_a_card_is_written_again_from_the_figures_that_it_has(run, checkpoint):
+    first = write_card(checkpoint).read_text("utf-8")
+    shutil.rmtree(run / "evaluation")
+    assert write_card(checkpoint).read_text("utf-8") == first
+    assert len([*checkpoint.glob("figures/*")]) == len(CHARTS)
+
+
 def test_figures_of_an_earlier_card_do_not_stay(run, checkpoint):
     write_card(checkpoint)
     change(checkpoint / "metrics.json", robustness=...)
@@ -242,6 +256,16 @@ def test_time_and_energy_that_were_not_recorded_are_said_to_be_so(bundled_copy):
     for row in ("hardware", "time", "energy"):
         assert f"| {row} | not recorded |" in text
     assert "Why photos were left out was not recorded" in text
+
+
+def test_settings_that_an_older_trainer_did_not_know_are_said_to_be_so(bundled_copy):
+    training = json.loads((BUNDLED / "training.json").read_text("utf-8"))
+    for name in ("optimizer", "schedule", "head"):
+        del training["config"][name]
+    (bundled_copy / "training.json").write_text(json.dumps(training))
+    text = card(bundled_copy, figure)
+    assert "| optimiser | not recorded, learning rate 0.00025, schedule not recorded," in text
+    assert "| head | not recorded |" in text
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "calibration.json", "latency.json"])
@@ -362,6 +386,10 @@ def test_the_examples_in_the_card_run(checkpoint, monkeypatch, capsys):
         exec(block, {})
     assert [block.split()[1] for block in ran] == ["space", "timm", "transformers"]
     assert capsys.readouterr().out.count("TT Coupe") == len(ran)
+
+
+def test_the_bundled_checkpoint_goes_by_its_folder_in_the_repository():
+    assert 'from_pretrained("space/checkpoint")' in card(BUNDLED, figure)
 
 
 def test_on_the_hub_it_goes_by_its_repository(checkpoint):

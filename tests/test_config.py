@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import ConfigError, TrainConfig, build_parser, parse_config, read_recipe
+from trainer.training.config import (
+    ConfigError,
+    TrainConfig,
+    build_parser,
+    parse_config,
+    read_recipe,
+)
 
 NEEDED = ["--data", "cars=photos", "--out", "runs/x"]
 

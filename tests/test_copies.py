@@ -7,9 +7,9 @@ import pytest
 from conftest import draw_car
 from PIL import Image, ImageEnhance
 
-from trainer.cache import PhotoCache, geometry
-from trainer.copies import Copies, find_copies
-from trainer.data import read_photos
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.copies import Copies, find_copies
+from trainer.data.dataset import read_photos
 
 LABELLED = Path("benchmarks/algerian_siblings.csv")
 

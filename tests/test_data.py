@@ -11,11 +11,11 @@ from conftest import draw_car
 from PIL import Image
 from test_copies import black_out, shrink
 
-from trainer.cache import PhotoCache, geometry
-from trainer.data import load_data, read_photos
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.dataset import load_data, read_photos
+from trainer.data.source import DataError
+from trainer.data.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme, write_split
 from trainer.make_split import main as make_split
-from trainer.source import DataError
-from trainer.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme, write_split
 
 
 def make_cache(tmp_path: Path) -> PhotoCache:

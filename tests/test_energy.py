@@ -6,7 +6,7 @@ import pynvml
 import pytest
 import torch
 
-from trainer.energy import WATTS_PER_THREAD, Meter, kilowatt_hours
+from trainer.training.energy import WATTS_PER_THREAD, Meter, kilowatt_hours
 
 
 def test_a_processor_pays_for_its_work_and_no_gpu():

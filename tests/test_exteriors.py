@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.cache import PhotoCache, geometry
-from trainer.data import load_data
-from trainer.exteriors import MAX_CAR, MIN_CAR, MIN_COMPANY, Sightings, look_for_exteriors
-from trainer.splits import EXCLUDED, Photo
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.dataset import load_data
+from trainer.data.exteriors import MAX_CAR, MIN_CAR, MIN_COMPANY, Sightings, look_for_exteriors
+from trainer.data.splits import EXCLUDED, Photo
 
 # Labelled by eye: the 21 photos of no exterior among those of the Algerian set that are here.
 LABELLED = Path("benchmarks/algerian_no_exterior.csv")

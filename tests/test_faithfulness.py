@@ -19,6 +19,7 @@ from space.checkpoints import open_checkpoint
 from space.explain import Explainer, last_stage, pooled_layer
 from space.photos import PhotoError
 from space.recognizer import CarRecognizer
+from trainer.data.splits import TEST
 from trainer.evaluation.faithfulness import (
     METHODS,
     RANDOM,
@@ -28,7 +29,6 @@ from trainer.evaluation.faithfulness import (
     road,
 )
 from trainer.evaluation.photos import find_photos, look_at, siblings_of
-from trainer.splits import TEST
 
 BOX = 30  # side of the red patch, of a photo of 64 pixels
 

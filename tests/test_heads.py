@@ -11,9 +11,9 @@ from conftest import TINY_LABELS
 from space.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
 from space.heads import MlpHead
 from space.labels import parse_label
-from trainer.cache import geometry
-from trainer.heads import CosineHead, JointHead, attach_head, fold_head
-from trainer.settings import NetworkSettings
+from trainer.data.cache import geometry
+from trainer.training.heads import CosineHead, JointHead, attach_head, fold_head
+from trainer.training.settings import NetworkSettings
 from trainer.weights import WeightsError
 
 CARS = [

@@ -19,8 +19,8 @@ from hub import LocalHub
 from safetensors.torch import save
 
 from space.checkpoints import REQUIRED, CheckpointError, open_checkpoint
-from trainer.source import DataError
-from trainer.sources import read_source
+from trainer.data.source import DataError
+from trainer.data.sources import read_source
 from trainer.weights import WeightsError, create_model
 
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from space.labels import parse_label
-from trainer.config import TrainConfig
-from trainer.losses import Objective, distillation, inverse_frequency, with_margin
+from trainer.training.config import TrainConfig
+from trainer.training.losses import Objective, distillation, inverse_frequency, with_margin
 
 CARS = [
     parse_label(label)

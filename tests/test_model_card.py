@@ -7,7 +7,9 @@ import jinja2
 import pytest
 
 from model_card import pages
+from model_card.card import card
 from model_card.render import render
+from space.checkpoints import BUNDLED, file_hash
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,6 +21,16 @@ def test_the_readme_says_what_was_measured():
 
 def test_the_results_page_says_what_was_measured():
     assert (ROOT / "docs" / "RESULTS.md").read_text("utf-8") == pages.results()
+
+
+def test_the_bundled_checkpoint_has_its_card():
+    shown = set()
+    told = card(BUNDLED, lambda name, shows: shown.add(name) or f"![{shows}](figures/{name})")
+    assert (BUNDLED / "README.md").read_text("utf-8") == told
+    drawn = json.loads((BUNDLED / "metrics.json").read_text("utf-8"))["figures"]
+    assert {path.name: file_hash(path) for path in BUNDLED.glob("figures/*")} == {
+        name: drawn[name] for name in shown
+    }
 
 
 def test_another_measurement_makes_another_page():

@@ -7,9 +7,9 @@ import timm
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.config import ConfigError, TrainConfig
-from trainer.optimization import Schedule, Stages, build_optimizer, one_cycle
-from trainer.order import EpochOrder
+from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.optimization import Schedule, Stages, build_optimizer, one_cycle
+from trainer.training.order import EpochOrder
 
 
 def config(**settings) -> TrainConfig:

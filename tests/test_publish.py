@@ -294,7 +294,7 @@ def script(venv: Path, folder: Path, *arguments: str) -> tuple[int, str]:
 def test_runs_are_published_by_one_script(hub, author, reader, environment, finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs" / "one")
     shutil.copytree(finished.parent, tmp_path / "runs" / "two")
-    command = ("org", "first=runs/one", "second=runs/two", "--", "--tag", "v1")
+    command = ("org", "first=runs/one", "second=runs/two/checkpoint", "--", "--tag", "v1")
     status, said = author(script, environment, tmp_path, *command)
     assert status == 0, said
     for name in ("first", "second"):

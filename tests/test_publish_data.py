@@ -17,13 +17,13 @@ from PIL import ExifTags, Image
 from test_data import planted  # noqa: F401 (a fixture)
 
 from space.labels import Car
-from trainer.cache import PhotoCache, geometry
-from trainer.classes import Classes, identity
-from trainer.data import load_data
-from trainer.names import car_of
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.classes import Classes, identity
+from trainer.data.dataset import load_data
+from trainer.data.names import car_of
+from trainer.data.sources import algerian, read_source, stanford
+from trainer.data.splits import EXCLUDED, Scheme
 from trainer.publish_data import class_names, main
-from trainer.sources import algerian, read_source, stanford
-from trainer.splits import EXCLUDED, Scheme
 
 Answer = tuple[int, str, str]
 

@@ -7,11 +7,11 @@ import pytest
 from conftest import draw_car
 from datasets import Dataset
 
-from trainer.names import car_of
-from trainer.research_sets import find_research_set
-from trainer.source import Source, features
-from trainer.sources import algerian, stanford
-from trainer.splits import Photo, read_split
+from trainer.data.names import car_of
+from trainer.data.research_sets import find_research_set
+from trainer.data.source import Source, features
+from trainer.data.sources import algerian, stanford
+from trainer.data.splits import Photo, read_split
 
 SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_and_algerian.csv"
 

@@ -11,10 +11,10 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from scipy.io import savemat
 
 from space.labels import Car
-from trainer.classes import match, unite
-from trainer.source import Columns, DataError
-from trainer.sources import read_source, read_sources
-from trainer.sources.stanford import LABELS
+from trainer.data.classes import match, unite
+from trainer.data.source import Columns, DataError
+from trainer.data.sources import read_source, read_sources
+from trainer.data.sources.stanford import LABELS
 
 
 def photo(path: Path, seed: int = 0) -> None:

@@ -9,8 +9,8 @@ import pytest
 from space.labels import Car
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import join, read_specifications
-from trainer.names import car_of
-from trainer.source import DataError
+from trainer.data.names import car_of
+from trainer.data.source import DataError
 
 ROOT = Path(__file__).parent.parent
 
@@ -180,7 +180,7 @@ def test_the_real_table_is_cleaned_and_joined(real_data):
              if item.column == "net_horsepower"}  # fmt: skip
     assert wrong == {"Mitsubishi", "Toyota"}
     assert sum(taken.values()) == 27
-    labels = (ROOT / "trainer/sources/stanford_cars.txt").read_text("utf-8").splitlines()
+    labels = (ROOT / "trainer/data/sources/stanford_cars.txt").read_text("utf-8").splitlines()
     found, missing = join(map(car_of, labels), specifications)
     assert (len(found), len(missing)) == (54, 142)
     assert Counter(match.how for match in found.values()) == {

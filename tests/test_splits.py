@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.source import DataError
-from trainer.splits import (
+from trainer.data.source import DataError
+from trainer.data.splits import (
     EXCLUDED,
     TEST,
     TRAIN,

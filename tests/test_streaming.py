@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from space.checkpoints import open_checkpoint
 from space.photos import load_photo
 from space.transforms import to_pixels
-from trainer.cache import PhotoCache, geometry
-from trainer.config import ConfigError, TrainConfig
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.source import DataError
+from trainer.data.sources.stream import open_stream
 from trainer.evaluate import main as evaluate
 from trainer.make_split import main as make_split
-from trainer.source import DataError
-from trainer.sources.stream import open_stream
-from trainer.streaming import StreamedPhotos, keep_validation
+from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.streaming import StreamedPhotos, keep_validation
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
@@ -218,7 +218,7 @@ def test_no_photo_of_the_stream_stays_on_disk(finished, home):
 def test_a_resumed_run_ends_with_the_same_weights(finished, run, repo, published, tmp_path):
     out = tmp_path / "stopped"
     arguments = command(out)
-    stopping = "import sys; import trainer.loop as loop, trainer.train as train\n"
+    stopping = "import sys; import trainer.training.loop as loop, trainer.train as train\n"
     stopping += "epoch = loop.Trainer._epoch\n"
     stopping += "def once(self, n):\n if n: raise KeyboardInterrupt\n return epoch(self, n)\n"
     stopping += "loop.Trainer._epoch = once\nsys.exit(train.main(sys.argv[1:]))"
@@ -258,9 +258,9 @@ SHARE = """
 import json, sys
 from pathlib import Path
 from accelerate import Accelerator
-from trainer.config import parse_config
-from trainer.sources.stream import open_stream
-from trainer.streaming import load_streamed
+from trainer.training.config import parse_config
+from trainer.data.sources.stream import open_stream
+from trainer.training.streaming import load_streamed
 sys.path.insert(0, "tests")
 from test_streaming import digests
 accelerator = Accelerator(cpu=True)

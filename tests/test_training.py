@@ -15,8 +15,8 @@ from conftest import draw_car
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint
-from trainer.config import parse_config
 from trainer.evaluate import main as evaluate
+from trainer.training.config import parse_config
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}

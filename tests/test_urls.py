@@ -24,8 +24,8 @@ from trainer.collection.download import download
 from trainer.collection.network import is_public
 from trainer.collection.table import read_table
 from trainer.collection.visits import FAILED, LATER, OK, Manners
-from trainer.source import DataError
-from trainer.sources import read_source
+from trainer.data.source import DataError
+from trainer.data.sources import read_source
 
 ROOT = Path(__file__).parent.parent
 BRISK = Manners(tries=3, pause=0.01, timeout=5, deadline=10, allow_private=True)

@@ -1,1 +1,1 @@
-"""Trains Marque's checkpoints: data sets, splits, the training loop, evaluation."""
+"""Trains Marque's checkpoints. The modules here are commands; the packages are their parts."""

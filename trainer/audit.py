@@ -18,15 +18,15 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from trainer import copies, exteriors
-from trainer.data import DataSet, read_photos
-from trainer.exteriors import Sightings, look_for_exteriors
-from trainer.mislabels import suspect_labels
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data import copies, exteriors
+from trainer.data.dataset import DataSet, read_photos
+from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.mislabels import suspect_labels
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.source import DataError
 from trainer.provenance import PACKAGES, git_revision, package_versions
 from trainer.report.files import write_audit
 from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
-from trainer.source import DataError
 from trainer.weights import WeightsError
 
 

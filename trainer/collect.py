@@ -21,7 +21,7 @@ from pathlib import Path
 
 from trainer.collection.pipeline import PHOTOS, Collection, collect
 from trainer.collection.visits import Manners
-from trainer.source import DataError
+from trainer.data.source import DataError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

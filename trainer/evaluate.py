@@ -14,7 +14,6 @@ gallery among them: look at it, and keep it.
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,29 +32,28 @@ from space.checkpoints import METRICS, WEIGHTS, CheckpointError, file_hash, writ
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
 from space.second_look import CHOSEN
+from trainer.data.options import add_data_options, columns_of
+from trainer.data.source import DataError, photos_below
+from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
 from trainer.evaluation.photos import JudgedPhoto, find_photos, look_at
 from trainer.evaluation.rejection import Lesson
 from trainer.evaluation.report import write_report
 from trainer.memory import keep_freed_memory
-from trainer.options import add_data_options, columns_of
-from trainer.provenance import git_revision
-from trainer.source import DataError, photos_below
-from trainer.splits import TEST, TRAIN, VALIDATION
+from trainer.provenance import command_line, git_revision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    command = ["trainer.evaluate", *(sys.argv[1:] if arguments is None else arguments)]
     keep_freed_memory()
     try:
         metrics = evaluate(options)
     except (CheckpointError, DataError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    metrics["command"] = "python -m " + shlex.join(command)
+    metrics["command"] = command_line("python -m trainer.evaluate", arguments)
     write_json(options.checkpoint / METRICS, metrics)
     _print(metrics)
     return 0

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.data import load_data
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.source import DataError
-from trainer.splits import Scheme, write_split
+from trainer.data.dataset import load_data
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.source import DataError
+from trainer.data.splits import Scheme, write_split
 from trainer.weights import WeightsError
 
 

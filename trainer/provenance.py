@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from trainer.config import TrainConfig
-from trainer.data import DataSet
-from trainer.splits import SPLITS
+from trainer.data.dataset import DataSet
+from trainer.data.splits import SPLITS
+from trainer.training.config import TrainConfig
 
 PACKAGES = (
     "torch",
@@ -46,12 +46,12 @@ def describe_run(
         device: that this one trains on; the others have one each like it.
     """
     return {
-        "config": config.as_json(),
-        "command": shlex.join(["trainer/train.py", *sys.argv[1:]]),
+        "config": homeless(config.as_json()),
+        "command": command_line("trainer/train.py"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         **photos,
-        "starting_weights": weights,
+        "starting_weights": homeless(weights),
         "processes": processes,
         "hardware": {
             "processor": processor(),
@@ -89,6 +89,29 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
             Counter(item.reason.partition(":")[0] for item in data.left_out).most_common()
         ),
     }
+
+
+def command_line(program: str, arguments: Sequence[str] | None = None) -> str:
+    """What was typed, for a record.
+
+    Args:
+        program: how it was started.
+        arguments: the command line's if None.
+    """
+    typed = sys.argv[1:] if arguments is None else arguments
+    return str(homeless(" ".join([program, *map(shlex.quote, typed)])))
+
+
+def homeless(value: Any) -> Any:
+    """A value of JSON with `~` for the home folder in its texts: records are published, and the
+    folder's name is often that of a person."""
+    if isinstance(value, str):
+        return value.replace(f"{Path.home()}{os.sep}", "~/")
+    if isinstance(value, Mapping):
+        return {key: homeless(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [homeless(item) for item in value]
+    return value
 
 
 def git_revision() -> str | None:

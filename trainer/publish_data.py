@@ -38,20 +38,20 @@ from tqdm import tqdm
 from space.checkpoints import write_json
 from space.upload import UploadError, files_below, upload
 from trainer.audit import audit_photos
-from trainer.classes import Classes, identity
-from trainer.data import DataSet, deal, read_photos
-from trainer.exteriors import look_for_exteriors
-from trainer.names import car_label, car_of
-from trainer.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.classes import Classes, identity
+from trainer.data.dataset import DataSet, deal, read_photos
+from trainer.data.exteriors import look_for_exteriors
+from trainer.data.names import car_label, car_of
+from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
+from trainer.data.research_sets import find_research_set
+from trainer.data.source import DataError
+from trainer.data.sources.hub import spelled
+from trainer.data.splits import TEST, TRAIN, VALIDATION, Photo, Scheme, write_split
 from trainer.provenance import git_revision
 from trainer.report import words
 from trainer.report.files import in_numbers
 from trainer.report.findings import Audit, PhotoFacts, summarise
 from trainer.report.sheets import write_class_distribution
-from trainer.research_sets import find_research_set
-from trainer.source import DataError
-from trainer.sources.hub import spelled
-from trainer.splits import TEST, TRAIN, VALIDATION, Photo, Scheme, write_split
 from trainer.weights import WeightsError
 
 PARTS = (TRAIN, VALIDATION, TEST)

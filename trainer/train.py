@@ -31,21 +31,21 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import TRAINING, CheckpointError, file_hash, save_checkpoint, write_json
-from trainer.cache import CachedPhotos, PhotoCache, geometry
-from trainer.classes import Classes
-from trainer.config import GROUPS, ConfigError, TrainConfig, parse_config
-from trainer.curves import write_log
-from trainer.data import DataSet, load_data
-from trainer.heads import attach_head, fold_head
-from trainer.loop import Trainer, TrainingError
+from trainer.data.cache import CachedPhotos, PhotoCache, geometry
+from trainer.data.classes import Classes
+from trainer.data.dataset import DataSet, load_data
+from trainer.data.source import DataError
+from trainer.data.sources.stream import newest_revision, open_stream
+from trainer.data.splits import TRAIN, VALIDATION, write_split
 from trainer.memory import give_back_freed_memory, keep_freed_memory
-from trainer.order import load_cached
 from trainer.provenance import describe_photos, describe_run
-from trainer.source import DataError
-from trainer.sources.stream import newest_revision, open_stream
-from trainer.splits import TRAIN, VALIDATION, write_split
-from trainer.streaming import keep_validation, load_streamed
-from trainer.trackers import start_tracker, track
+from trainer.training.config import GROUPS, ConfigError, TrainConfig, parse_config
+from trainer.training.curves import write_log
+from trainer.training.heads import attach_head, fold_head
+from trainer.training.loop import Trainer, TrainingError
+from trainer.training.order import load_cached
+from trainer.training.streaming import keep_validation, load_streamed
+from trainer.training.trackers import start_tracker, track
 from trainer.weights import WeightsError, create_model, read_teacher
 
 CHECKPOINT = "checkpoint"

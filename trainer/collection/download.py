@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from trainer.collection.visits import FAILED, LATER, OK, Download, Fetcher, Manners
-from trainer.source import DataError
+from trainer.data.source import DataError
 
 
 def download(

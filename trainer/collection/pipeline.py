@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.cache import PhotoCache, geometry
 from trainer.collection.download import download
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import Specifications, clean
 from trainer.collection.table import Table, read_table
 from trainer.collection.visits import LATER, OK, Download, Manners
-from trainer.copies import find_copies
-from trainer.exteriors import look_for_exteriors
-from trainer.source import DataError, content_key
-from trainer.splits import Photo
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.copies import find_copies
+from trainer.data.exteriors import look_for_exteriors
+from trainer.data.source import DataError, content_key
+from trainer.data.splits import Photo
 
 PHOTOS = "photos"
 _MARK = "collected.json"

@@ -19,7 +19,7 @@ from statistics import median
 
 from space.labels import Car
 from trainer.collection.table import is_blank
-from trainer.names import normal
+from trainer.data.names import normal
 
 Value = float | str | None
 

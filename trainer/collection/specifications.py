@@ -27,8 +27,8 @@ from trainer.collection.table import (
     read_car,
     read_cells,
 )
-from trainer.names import normal
-from trainer.source import DataError
+from trainer.data.names import normal
+from trainer.data.source import DataError
 
 Identity = tuple[str, str, int | None]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.names import car_label, car_of, find_make, normal
-from trainer.source import DataError, Problem
+from trainer.data.names import car_label, car_of, find_make, normal
+from trainer.data.source import DataError, Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
 MODEL_COLUMNS = ("model", "modelname", "carmodel")
@@ -118,7 +118,7 @@ def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
 
 
 def read_car(make: str, model: str, year: str) -> Car:
-    """The car of three cells, its make in the spelling of `trainer.names`.
+    """The car of three cells, its make in the spelling of `trainer.data.names`.
 
     Raises:
         ValueError: there is no make or model, or the year is none.

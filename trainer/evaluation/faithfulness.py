@@ -28,7 +28,7 @@ from space.explain import Explainer, Method, last_stage
 from space.photos import PhotoSource
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
-from trainer.copies import BLACK
+from trainer.data.copies import BLACK
 
 
 def _of_the_last_stage(model, layers) -> BaseCAM:

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from space.photos import PhotoError, load_photo
 from space.recognizer import BATCH_SIZE, CarRecognizer, Look, View
-from trainer.classes import match
-from trainer.copies import BLACK
-from trainer.source import Columns, DataError
-from trainer.sources import read_sources
-from trainer.splits import EXCLUDED, read_split
+from trainer.data.classes import match
+from trainer.data.copies import BLACK
+from trainer.data.source import Columns, DataError
+from trainer.data.sources import read_sources
+from trainer.data.splits import EXCLUDED, read_split
 
 # The share of a photo's rim that is black at least when its background was painted out. Among
 # Algerian Used Cars, cars that touch the rim leave 81% of it black; dark photos have 64% and less.

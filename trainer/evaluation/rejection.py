@@ -31,11 +31,11 @@ from sklearn.preprocessing import StandardScaler
 
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
+from trainer.data.source import DataError
+from trainer.data.splits import TEST, TRAIN
 from trainer.evaluation.drawn import drawings
 from trainer.evaluation.photos import JudgedPhoto, look_at
 from trainer.evaluation.robustness import CONDITIONS
-from trainer.source import DataError
-from trainer.splits import TEST, TRAIN
 
 # The share of validation exteriors of each data set that may be refused.
 REFUSED_SHARE = 0.004

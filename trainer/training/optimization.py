@@ -9,7 +9,7 @@ from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_grou
 from timm.scheduler import create_scheduler_v2
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.config import ConfigError, TrainConfig
+from trainer.training.config import ConfigError, TrainConfig
 
 
 def build_optimizer(config: TrainConfig, model: Any) -> torch.optim.Optimizer:

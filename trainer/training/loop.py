@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from space.transforms import normalize
-from trainer.augment import Augment
-from trainer.cache import CachedPhotos, collate
-from trainer.classes import Classes
-from trainer.config import TrainConfig
-from trainer.energy import WATTS_PER_THREAD, Meter, kilowatt_hours
-from trainer.losses import Objective
-from trainer.optimization import Schedule, Stages, build_optimizer
+from trainer.data.cache import CachedPhotos, collate
+from trainer.data.classes import Classes
+from trainer.training.augment import Augment
+from trainer.training.config import TrainConfig
+from trainer.training.energy import WATTS_PER_THREAD, Meter, kilowatt_hours
+from trainer.training.losses import Objective
+from trainer.training.optimization import Schedule, Stages, build_optimizer
 
 
 class TrainingError(RuntimeError):
@@ -39,7 +39,7 @@ class EpochResult:
 
     `seconds` are of the whole epoch, `photos_per_second` of its training without the validation.
     `processor_seconds` and `gpu_joules` are of the whole epoch too, over all processes, see
-    `trainer.energy`; None if unknown.
+    `trainer.training.energy`; None if unknown.
     """
 
     epoch: int
@@ -78,7 +78,7 @@ class Trainer:
             train: the batches of an epoch, for this process alone, on its device: a prepared
                 loader with `set_epoch`, such as `load_cached` or `load_streamed` make.
             class_counts: training photos of each class, shape (classes,); zeros if unknown.
-            teacher: see `trainer.losses.Objective`.
+            teacher: see `trainer.training.losses.Objective`.
         """
         if not len(train):
             raise TrainingError(

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from space.labels import Car
-from trainer.names import car_label, car_of, find_make, parse_file_name
-from trainer.source import (
+from trainer.data.names import car_label, car_of, find_make, parse_file_name
+from trainer.data.source import (
     OFFICIAL,
     Columns,
     DataError,

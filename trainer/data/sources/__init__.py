@@ -19,9 +19,9 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from trainer.source import Columns, DataError, Source
-from trainer.sources import algerian, folder, hub, stanford, urls
-from trainer.sources.fetch import fetch
+from trainer.data.source import Columns, DataError, Source
+from trainer.data.sources import algerian, folder, hub, stanford, urls
+from trainer.data.sources.fetch import fetch
 
 __all__ = ["locate", "read_source", "read_sources"]
 

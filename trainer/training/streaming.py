@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader
 
 from space.photos import PhotoError, load_photo
 from space.transforms import to_pixels
-from trainer.cache import CachedPhotos, PhotoCache, collate, geometry
-from trainer.config import ConfigError, TrainConfig
-from trainer.source import DataError
-from trainer.sources.hub import READ_ERRORS
-from trainer.sources.stream import Stream
+from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
+from trainer.data.source import DataError
+from trainer.data.sources.hub import READ_ERRORS
+from trainer.data.sources.stream import Stream
+from trainer.training.config import ConfigError, TrainConfig
 
 _AHEAD = 2  # batches that are read and decoded while the network is busy with another
 _CHUNK = 256  # validation photos held at once

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import v2
 
-from trainer.copies import BLACK
-from trainer.settings import AugmentationSettings
+from trainer.data.copies import BLACK
+from trainer.training.settings import AugmentationSettings
 
 ERASE_AREA = (0.02, 0.15)
 SHRUNK_SIDE = (0.4, 0.9)  # of the frame that a shrunk photo fills

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.collection.pipeline import PHOTOS, collect, is_complete
-from trainer.source import Columns, DataError, File, Problem, Source, from_files
+from trainer.data.source import Columns, DataError, File, Problem, Source, from_files
 
 
 def read(name: str, location: str, columns: Columns) -> Source:

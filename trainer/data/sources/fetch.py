@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from trainer.source import DataError
+from trainer.data.source import DataError
 
 _KAGGLE = "kaggle:"
 _KAGGLE_STEPS = (

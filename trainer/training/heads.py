@@ -14,7 +14,7 @@ from torch import nn
 from space.heads import MlpHead, replace_classifier
 from space.labels import Car
 from space.levels import Levels
-from trainer.settings import MARGIN_HEADS, NetworkSettings
+from trainer.training.settings import MARGIN_HEADS, NetworkSettings
 from trainer.weights import WeightsError
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.cache import PhotoCache
-from trainer.classes import Classes, unite
-from trainer.copies import Copies, find_copies
-from trainer.exteriors import Sightings, look_for_exteriors
-from trainer.source import Columns, DataError, Problem, Source
-from trainer.sources import read_sources
-from trainer.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
+from trainer.data.cache import PhotoCache
+from trainer.data.classes import Classes, unite
+from trainer.data.copies import Copies, find_copies
+from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.source import Columns, DataError, Problem, Source
+from trainer.data.sources import read_sources
+from trainer.data.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_photos(specs: Sequence[str], cache: PhotoCache, columns: Columns | None
     """Reads the sources, decodes every photo once into `cache` and finds the copies among them.
 
     Args:
-        specs: `NAME=LOCATION` each, see `trainer.sources`.
+        specs: `NAME=LOCATION` each, see `trainer.data.sources`.
         cache: where decoded photos go.
         columns: see `read_sources`.
 
@@ -126,7 +126,7 @@ def load_data(
 
     Args:
         split_file: a split to use; without one a new one is dealt from the other arguments, see
-            `trainer.splits.make_split`.
+            `trainer.data.splits.make_split`.
         exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
 
     Raises:

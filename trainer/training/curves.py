@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from trainer.loop import EpochResult
+from trainer.training.loop import EpochResult
 
 
 def write_log(folder: Path, history: Sequence[EpochResult]) -> None:

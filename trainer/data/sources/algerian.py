@@ -1,14 +1,15 @@
 """Algerian Used Cars: 20 folders of models sold in Algeria, 12 makes, no years.
 
 The folders' names are as its authors typed them; what they mean stands in the table below. Nearly
-every photo stands twice, once with its background blacked out; `trainer.copies` finds the pairs.
+every photo stands twice, once with its background blacked out; `trainer.data.copies` finds the
+pairs.
 """
 
 from pathlib import Path
 
 from space.labels import Car
-from trainer.names import normal
-from trainer.source import Columns, DataError, File, Problem, Source, from_files, photos_below
+from trainer.data.names import normal
+from trainer.data.source import Columns, DataError, File, Problem, Source, from_files, photos_below
 
 _CARS = {
     "Golf": Car("Volkswagen", "Golf", None),

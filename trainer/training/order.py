@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Sampler
 
-from trainer.cache import CachedPhotos, collate
-from trainer.config import TrainConfig
+from trainer.data.cache import CachedPhotos, collate
+from trainer.training.config import TrainConfig
 
 
 class EpochOrder(Sampler[int]):

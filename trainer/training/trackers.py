@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from accelerate import Accelerator
 
-from trainer.config import ConfigError, TrainConfig
-from trainer.loop import EpochResult
+from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.loop import EpochResult
 
 PROJECT = "marque"
 

@@ -1,7 +1,7 @@
 """Every setting of a training run, in groups; each field is an option of the command line.
 
-A field's help says what it does and why one would want it. `trainer.config` makes one object and
-one command line of all groups.
+A field's help says what it does and why one would want it. `trainer.training.config` makes one
+object and one command line of all groups.
 """
 
 from dataclasses import dataclass, field

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from space.labels import Car
-from trainer.names import normal
-from trainer.source import Source
+from trainer.data.names import normal
+from trainer.data.source import Source
 
 
 @dataclass(frozen=True)

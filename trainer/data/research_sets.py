@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from trainer.source import Source
-from trainer.sources import algerian, locate, stanford
-from trainer.splits import Photo, read_split
+from trainer.data.source import Source
+from trainer.data.sources import algerian, locate, stanford
+from trainer.data.splits import Photo, read_split
 
 _TITLES = {"stanford_cars": "Stanford Cars", "algerian_used_cars": "Algerian Used Cars"}
 # How many of a set's classes, by name, make a data set that set: people who photograph cars

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from space.photos import PhotoError, load_photo
 from space.transforms import GEOMETRY_KEYS, to_pixels
-from trainer.source import content_key
+from trainer.data.source import content_key
 
 _VERSION = 1  # counts up when the door for photos or the transform changes what it returns
 _CHUNK = 256  # photos decoded between two writes to disk

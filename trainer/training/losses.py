@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from space.labels import Car
 from space.levels import Levels
-from trainer.config import TrainConfig
-from trainer.settings import MARGIN_HEADS
+from trainer.training.config import TrainConfig
+from trainer.training.settings import MARGIN_HEADS
 
 MAKE_AND_MODEL = ("make", "model")
 

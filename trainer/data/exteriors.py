@@ -21,8 +21,8 @@ from timm.data import ImageNetInfo
 from tqdm import tqdm
 
 from space.transforms import normalize
+from trainer.data.splits import Photo
 from trainer.memory import keep_freed_memory
-from trainer.splits import Photo
 from trainer.weights import imagenet_classifier
 
 NETWORK = "tf_efficientnet_lite0"

@@ -9,9 +9,9 @@ from datasets import ClassLabel, Dataset, Image, Value, concatenate_datasets, lo
 from datasets.exceptions import DatasetsError
 
 from space.labels import Car
-from trainer.names import car_of
-from trainer.source import OFFICIAL, Columns, DataError, Problem, Source, features
-from trainer.sources.stanford import match_label
+from trainer.data.names import car_of
+from trainer.data.source import OFFICIAL, Columns, DataError, Problem, Source, features
+from trainer.data.sources.stanford import match_label
 
 # What reading from the Hub may raise.
 READ_ERRORS = (OSError, ValueError, DatasetsError, httpx2.HTTPError)

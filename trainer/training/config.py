@@ -7,7 +7,9 @@ from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.settings import (
+from trainer.data.source import Columns, DataError
+from trainer.data.splits import Scheme
+from trainer.training.settings import (
     MARGIN_HEADS,
     AugmentationSettings,
     DataSettings,
@@ -17,11 +19,9 @@ from trainer.settings import (
     RunSettings,
     ScheduleSettings,
 )
-from trainer.source import Columns, DataError
-from trainer.splits import Scheme
 from trainer.weights import RANDOM
 
-RECIPES = Path(__file__).with_name("recipes")
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 class ConfigError(ValueError):

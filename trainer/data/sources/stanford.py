@@ -2,7 +2,7 @@
 
 Three layouts: the original one (`cars_train/`, `cars_test/` and the devkit's `.mat` files), a
 mirror with one folder per class, whose names may differ in case and punctuation, and Parquet on
-the Hub (`trainer.sources.hub`).
+the Hub (`trainer.data.sources.hub`).
 """
 
 from importlib.resources import files
@@ -12,8 +12,8 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from space.labels import Car, parse_label
-from trainer.names import normal
-from trainer.source import (
+from trainer.data.names import normal
+from trainer.data.source import (
     OFFICIAL,
     Columns,
     DataError,

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from trainer.cache import PhotoCache, geometry
-from trainer.source import Columns
+from trainer.data.cache import PhotoCache, geometry
+from trainer.data.source import Columns
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

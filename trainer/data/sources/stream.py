@@ -1,4 +1,4 @@
-"""Data sets of the Hub that are opened to be read as they are used, for `trainer.streaming`."""
+"""Data sets of the Hub that are read as they are used, for `trainer.training.streaming`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Image, IterableDataset
 from huggingface_hub import HfApi
 
-from trainer.classes import Classes, unite
-from trainer.config import TrainConfig
-from trainer.names import car_of
-from trainer.source import OFFICIAL, Columns, DataError, Source, features
-from trainer.sources import locate
-from trainer.sources.hub import READ_ERRORS, check_columns, open_parts, spelled
+from trainer.data.classes import Classes, unite
+from trainer.data.names import car_of
+from trainer.data.source import OFFICIAL, Columns, DataError, Source, features
+from trainer.data.sources import locate
+from trainer.data.sources.hub import READ_ERRORS, check_columns, open_parts, spelled
+from trainer.training.config import TrainConfig
 
 _VALIDATION_SEED = 0  # the same photos judge every run, whatever its seed
 
