@@ -102,6 +102,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         CheckpointError: the checkpoint cannot be opened.
         DataError: photos are missing, cannot be read, or their class is unknown.
     """
+    revision = git_revision()  # before the checkpoint changes, which may lie among the code
     recognizer = CarRecognizer.from_pretrained(
         options.checkpoint,
         calibrated=options.keep_calibration,
@@ -124,7 +125,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
             "photos": len(tested),
         },
         "weights": recognizer.revision,
-        "git_revision": git_revision(),
+        "git_revision": revision,
         "data": sorted({photo.source for photo in tested}),
         **measure.measure_all(recognizer, tested, looks),
     }
