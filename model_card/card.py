@@ -8,9 +8,10 @@ measurement should have brought stops the card.
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from model_card.render import DATA_SETS, ROOT, read_json, render, title
-from space.calibration import CALIBRATION
 from space.checkpoints import (
+    CALIBRATION,
+    CARD,
     CONFIG,
+    FIGURES,
     LATENCY,
     METRICS,
+    TOLD,
     TRAINING,
     WEIGHTS,
     CheckpointError,
+    checkpoint_of,
     file_hash,
     open_checkpoint,
 )
+from space.upload import repo_id
 
-CARD = "README.md"
-FIGURES = "figures"
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.
 CHARTS = (
     "classes.png",
@@ -63,17 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder that was evaluated")
+    parser.add_argument("checkpoint", type=Path, metavar="RUN",
+                        help="a run that was evaluated, or a checkpoint folder")  # fmt: skip
     parser.add_argument("--figures", type=Path, metavar="FOLDER",
                         help="what `python -m trainer.evaluate` drew (default: evaluation/ "
                         "beside the checkpoint, or figures/ in it)")  # fmt: skip
-    parser.add_argument("--repo", metavar="ORG/NAME",
+    parser.add_argument("--repo", type=repo_id, metavar="ORG/NAME",
                         help="the Hub repository that it will be, for the examples in the "
                         "card")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        path = write_card(options.checkpoint, options.figures, options.repo)
-    except CardError as error:
+        path = write_card(checkpoint_of(options.checkpoint), options.figures, options.repo)
+    except (CardError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
         return 1
     print(path)
@@ -123,9 +128,10 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
     target = folder / FIGURES
     target.mkdir(exist_ok=True)
     for name in CHARTS:
-        (target / name).unlink(missing_ok=True)
-    for name, content in shown.items():
-        (target / name).write_bytes(content)
+        if name not in shown:  # it is that of an earlier card
+            (target / name).unlink(missing_ok=True)
+        elif drawn != target:
+            (target / name).write_bytes(shown[name])
     (folder / CARD).write_text(text, encoding="utf-8")
     return folder / CARD
 
@@ -139,8 +145,8 @@ def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = Non
     Raises:
         CardError: see `write_card`.
     """
-    known = facts(folder, repo)
     try:
+        known = facts(folder, repo)
         text = render("card.md.jinja", figure=figure, **known)
         head = metadata(known).to_yaml()
     except (jinja2.UndefinedError, KeyError) as error:
@@ -184,10 +190,15 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
             f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
             "test photos; leave out --split of `python -m trainer.evaluate`"
         )
-    told = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
     runs = list(_runs(training))
-    trained = [spec.partition("=")[0] for run in runs for spec in _data_of(run)]
-    tested = metrics.get("data") or list(metrics.get("sources", {})) or trained
+    known_as = _known_as(runs)
+    runs = [{**run, **_renamed(run, ("sources",), known_as)} for run in runs]
+    metrics |= _renamed(metrics, ("sources", "backgrounds"), known_as)
+    if "rejection" in metrics:
+        metrics["rejection"] |= _renamed(metrics["rejection"], ("exteriors",), known_as)
+    trained = [known_as.get(name, name) for run in runs for name in _names_of(run)]
+    tested = [known_as.get(name, name) for name in metrics.get("data", [])]
+    tested = tested or list(metrics.get("sources", {})) or trained
     data = list(dict.fromkeys([*trained, *tested]))
     dealt = {json.dumps(run["split"]): run for run in reversed(runs) if "split" in run}
     makes = defaultdict(list)
@@ -197,7 +208,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
         "repo": repo,
         "place": repo or _place(folder),
-        "told": {name: file_hash(folder / name) for name in told if (folder / name).is_file()},
+        "told": {name: file_hash(folder / name) for name in TOLD if (folder / name).is_file()},
         "config": config,
         "metrics": metrics,
         "calibration": calibration,
@@ -216,6 +227,14 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "data": data,
         "tested": tested,
         "known": {name: DATA_SETS[name] for name in data if name in DATA_SETS},
+        "hub": [DATA_SETS.get(name, {}).get("hub", name) for name in data if _on_hub(name)],
+        "streamed": any("streamed" in run.get("dataset", {}) for run in runs),
+        "grouped": all("sha256" in run.get("split", {}) for run in runs),
+        # The parts that the authors of a data set made, and no split of one's own.
+        "official": all(
+            run.get("config", {}).get("split") == "official" and not run["config"]["split_file"]
+            for run in runs
+        ),
         "makes": dict(sorted(makes.items(), key=lambda item: item[0].casefold())),
         "years": sorted({car.year for car in checkpoint.cars if car.year is not None}),
         "marque_alone": config["architecture"] == _MARQUE_ALONE or "mlp_head" in config,
@@ -229,9 +248,10 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=DATA_SETS.get(name, {}).get("hub", name),
-            dataset_name=title(name),
-            dataset_split=metrics["split"]["name"],
+            dataset_type=DATA_SETS.get(name, {}).get("hub", re.sub(r"[^\w./-]+", "-", name)),
+            dataset_name=title(name) + ("" if known["official"] else ", split by Marque"),
+            # Only where it is the split of that name that `datasets` would load.
+            dataset_split=metrics["split"]["name"] if known["official"] else None,
             dataset_args={
                 "photos": part["photos"],
                 "split_file_sha256": metrics["split"]["file_sha256"],
@@ -247,19 +267,60 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
             ("f1_macro", "f1", "Macro F1"),
         )
     ]
-    hub = [DATA_SETS[name]["hub"] for name in known["known"] if "hub" in DATA_SETS[name]]
     return ModelCardData(
         model_name=known["title"],
         library_name=None if known["marque_alone"] else "timm",
         pipeline_tag="image-classification",
         license=config["pretrained_cfg"]["license"],
         tags=["image-classification", "cars", "fine-grained", "marque"],
-        datasets=hub or None,
+        datasets=known["hub"] or None,
         metrics=["accuracy", "f1"],
         eval_results=results,
         # By these whoever publishes it knows a card of other files, or for another repository.
         marque={"repo": known["repo"], "files": known["told"]},
     )
+
+
+def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What each data set is known as, by the name that its user gave it.
+
+    Records that do not say go by the name alone.
+    """
+    found = {}
+    of_hub = {facts["hub"]: name for name, facts in DATA_SETS.items() if "hub" in facts}
+    for run in runs:
+        for name, part in run.get("sources", {}).items():
+            origin = part.get("origin", name)
+            own = f"{name} of its user's own" if name in DATA_SETS else name
+            found[name] = of_hub.get(origin, origin or own)
+        if streamed := run.get("dataset", {}).get("streamed"):
+            found |= dict.fromkeys(_names_of(run), of_hub.get(streamed, streamed))
+    if len({*found.values()}) < len(found):  # parts of one data set, which must stay apart
+        return {}
+    return found
+
+
+def _renamed(
+    content: Mapping[str, Any], keys: Sequence[str], known_as: Mapping[str, str]
+) -> dict[str, Any]:
+    """The tables below some keys with data sets by what they are known as.
+
+    A row is called after its data set, or after it and a condition: "cars, original".
+    """
+
+    def name(row: str) -> str:
+        own, comma, more = row.partition(", ")
+        return known_as.get(own, own) + comma + more
+
+    return {
+        key: {name(row): part for row, part in content[key].items()}
+        for key in keys
+        if key in content
+    }
+
+
+def _on_hub(name: str) -> bool:
+    return "hub" in DATA_SETS.get(name, {}) or name.count("/") == 1
 
 
 def _place(folder: Path) -> str:
@@ -284,8 +345,9 @@ def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"checkpoint": part["checkpoint"], **run}
 
 
-def _data_of(run: dict[str, Any]) -> list[str]:
-    return run.get("config", {}).get("data", [])
+def _names_of(run: dict[str, Any]) -> list[str]:
+    """The names that the run's user gave its data sets."""
+    return [spec.partition("=")[0] for spec in run.get("config", {}).get("data", [])]
 
 
 if __name__ == "__main__":

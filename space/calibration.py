@@ -22,10 +22,8 @@ from typing import Any
 import torch
 
 from space.answers import LEVELS
-from space.checkpoints import WEIGHTS, CheckpointError, file_hash
+from space.checkpoints import CALIBRATION, WEIGHTS, CheckpointError, file_hash
 from space.second_look import SecondLook
-
-CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)

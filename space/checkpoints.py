@@ -51,13 +51,20 @@ CLASSES = "classes.txt"
 TRAINING = "training.json"
 METRICS = "metrics.json"
 LATENCY = "latency.json"
+CALIBRATION = "calibration.json"
+# What people read: the card, written from the JSON files, and the figures that it shows.
+CARD = "README.md"
+FIGURES = "figures"
+# What the card tells of; its head has their hashes.
+TOLD = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser reads of a repository; what people read stays on the Hub.
-WANTED = (*REQUIRED, "model.onnx", "calibration.json", "gate.safetensors")
+WANTED = (*REQUIRED, "model.onnx", CALIBRATION, "gate.safetensors")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-_HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+REVISION = re.compile(r"[\w./-]+")
+_HUB_SOURCE = re.compile(rf"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>{REVISION.pattern}))?")
 _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
 
 _log = logging.getLogger(__name__)
@@ -159,6 +166,11 @@ def save_checkpoint(
     (folder / CLASSES).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     write_json(folder / CONFIG, config)
     write_json(folder / TRAINING, training)
+
+
+def checkpoint_of(run: Path) -> Path:
+    """The checkpoint folder of a run; a checkpoint folder is its own."""
+    return run / "checkpoint" if (run / "checkpoint").is_dir() else run
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

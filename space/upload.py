@@ -4,6 +4,8 @@ Models, data sets and Spaces all go up through `upload`: it says who is logged i
 of every file, sends what has changed, and nothing if nothing has.
 """
 
+import argparse
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +16,7 @@ from typing import Literal
 import httpx2
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
+from huggingface_hub.constants import DEFAULT_REVISION
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -24,9 +27,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
-from space.checkpoints import file_hash
+from space.checkpoints import REVISION, file_hash
 
 Kind = Literal["model", "dataset", "space"]
 
@@ -39,6 +43,37 @@ _FIRST_FILES = {".gitattributes", _CARD}
 
 class UploadError(ValueError):
     """Something cannot be sent; the message says why and what to do."""
+
+
+def repo_id(text: str) -> str:
+    """The type of an argument that names a repository: `org/name`.
+
+    Raises:
+        argparse.ArgumentTypeError: the Hub does not take it, or it has no owner.
+    """
+    try:
+        validate_repo_id(text)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if "/" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} names no owner; give org/name, or your own name for org"
+        )
+    return text
+
+
+def tag_name(text: str) -> str:
+    """The type of an argument that names a tag: one that `org/name@TAG` can ask for.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or the name of the branch that everything goes to.
+    """
+    if not REVISION.fullmatch(text) or text == DEFAULT_REVISION:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name for a tag; take letters, digits, dots, dashes and slashes, and "
+            f"not {DEFAULT_REVISION}, which is the branch"
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -232,7 +267,10 @@ def _check_card(path: Path, kind: Kind) -> None:
     except HfHubHTTPError:
         raise
     except (ValueError, yaml.YAMLError) as error:
-        raise UploadError(f"the head of {path} is not in order: {error}") from error
+        said = str(error)
+        with suppress(ValueError, KeyError, TypeError):  # the Hub answers in JSON
+            said = "; ".join(item["message"] for item in json.loads(said)["errors"])
+        raise UploadError(f"the head of {path.name} is not in order: {said}") from error
 
 
 def _commit(

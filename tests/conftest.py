@@ -19,8 +19,8 @@ from hub import LocalHub
 from PIL import Image
 
 from space.answers import MAKE, MODEL, YEAR
-from space.calibration import CALIBRATION, Calibration, ConfidenceMap
-from space.checkpoints import BUNDLED, WEIGHTS, file_hash, save_checkpoint, write_json
+from space.calibration import Calibration, ConfidenceMap
+from space.checkpoints import BUNDLED, CALIBRATION, WEIGHTS, file_hash, save_checkpoint, write_json
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
 from space.network import TorchEngine
 from space.recognizer import CarRecognizer

@@ -9,8 +9,8 @@ import torch
 from conftest import CHOSEN, calibrate, save_tiny_checkpoint
 
 from space.answers import LEVELS, YEAR
-from space.calibration import CALIBRATION, Calibration, ConfidenceMap, read_calibration
-from space.checkpoints import WANTED, CheckpointError
+from space.calibration import Calibration, ConfidenceMap, read_calibration
+from space.checkpoints import CALIBRATION, WANTED, CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
 from space.second_look import SecondLook

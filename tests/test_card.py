@@ -196,7 +196,7 @@ def test_the_hub_reads_how_to_open_it_and_its_results(checkpoint):
     assert data.model_name == "marque-toy"
     results = {(r.dataset_name, r.metric_name): r.metric_value for r in data.eval_results}
     assert results == {
-        (name, called): metrics["sources"][name][measure]["value"]
+        (f"{name}, split by Marque", called): metrics["sources"][name][measure]["value"]
         for name in ("one", "two")
         for measure, called in (
             ("top1", "Top-1 accuracy"),
@@ -204,15 +204,16 @@ def test_the_hub_reads_how_to_open_it_and_its_results(checkpoint):
             ("f1_macro", "Macro F1"),
         )
     }
-    assert {result.dataset_split for result in data.eval_results} == {"test"}
+    # Not the data sets' own test photos, which is what a split here would say.
+    assert {result.dataset_split for result in data.eval_results} == {None}
 
 
 def test_the_bundled_checkpoint_names_its_data_set_on_the_hub():
     data = ModelCard(card(BUNDLED, figure)).data
     assert data.datasets == ["tanganke/stanford_cars"]
     assert {result.dataset_name for result in data.eval_results} == {
-        "Stanford Cars",
-        "Algerian Used Cars",
+        "Stanford Cars, split by Marque",
+        "Algerian Used Cars, split by Marque",
     }
 
 
@@ -221,7 +222,8 @@ def test_results_on_one_data_set_are_its_own(checkpoint):
     change(checkpoint / "metrics.json", sources=..., data=["toy|cars"])
     text = card(checkpoint, figure)
     (top1, *_) = ModelCard(text).data.eval_results
-    assert (top1.dataset_name, top1.metric_value) == ("toy|cars", metrics["top1"]["value"])
+    assert top1.dataset_name == "toy|cars, split by Marque"
+    assert (top1.dataset_type, top1.metric_value) == ("toy-cars", metrics["top1"]["value"])
     assert "trained on toy\\|cars" in text
 
 
@@ -266,6 +268,26 @@ def test_settings_that_an_older_trainer_did_not_know_are_said_to_be_so(bundled_c
     text = card(bundled_copy, figure)
     assert "| optimiser | not recorded, learning rate 0.00025, schedule not recorded," in text
     assert "| head | not recorded |" in text
+
+
+@pytest.mark.parametrize("name", ["weights", "split"])
+def test_metrics_without_what_they_are_of(checkpoint, capsys, name):
+    change(checkpoint / "metrics.json", **{name: ...})
+    assert main([str(checkpoint)]) == 1
+    assert f"lack a number that the card tells: '{name}'" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(checkpoint, capsys):
+    (checkpoint / "figures").write_text("in the way")
+    assert main([str(checkpoint)]) == 1
+    assert "figures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("repo", ["name", "org/na me"])
+def test_a_repository_that_the_hub_does_not_take(checkpoint, capsys, repo):
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), "--repo", repo])
+    assert repo in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "calibration.json", "latency.json"])
@@ -346,6 +368,54 @@ def test_a_streamed_data_set_is_told_with_its_commit(checkpoint):
     (checkpoint / "training.json").write_text(json.dumps(RECORD | streamed))
     text = section(card(checkpoint, figure), "Data")
     assert "2,345 photos were streamed from `org/cars` (revision `0123abc`)" in text
+    assert "test photos may have copies among the training photos" in text
+    assert "no group straddles" not in text
+    assert ModelCard(card(checkpoint, figure)).data.datasets == ["org/cars"]
+
+
+def trained(checkpoint: Path, **sources: str) -> str:
+    """The card of a run on data sets with these origins, by the names that their user gave."""
+    counts = RECORD["sources"]["cars"]
+    record = RECORD | {
+        "config": RECORD["config"] | {"data": [f"{name}=somewhere" for name in sources]},
+        "sources": {name: counts | {"origin": origin} for name, origin in sources.items()},
+    }
+    (checkpoint / "training.json").write_text(json.dumps(record))
+    return card(checkpoint, figure)
+
+
+def test_a_known_data_set_is_told_whatever_its_user_calls_it(checkpoint):
+    text = trained(checkpoint, one="stanford_cars", two="tanganke/more_cars")
+    assert ModelCard(text).data.datasets == ["tanganke/stanford_cars", "tanganke/more_cars"]
+    assert {result.dataset_type for result in ModelCard(text).data.eval_results} == {
+        "tanganke/stanford_cars",
+        "tanganke/more_cars",
+    }
+    assert "cars sold in the United States" in section(text, "Limits")
+    assert "collected from the web for research" in section(text, "Licence")
+    assert "Krause" in section(text, "Citation")
+    assert "| Stanford Cars |" in section(text, "Accuracy")
+
+
+def test_a_data_set_of_ones_own_has_nothing_of_a_known_one(checkpoint):
+    text = trained(checkpoint, stanford_cars="")
+    assert ModelCard(text).data.datasets is None
+    assert "Krause" not in text
+    assert "a data set of its maker's own" in section(text, "Data")
+
+
+def test_two_parts_of_one_data_set_stay_apart(checkpoint):
+    text = trained(checkpoint, one="stanford_cars", two="stanford_cars")
+    assert {r.dataset_type for r in ModelCard(text).data.eval_results} == {"one", "two"}
+
+
+def test_official_test_photos_are_told_as_such(checkpoint):
+    assert "they are not the test photos that a data set's authors chose" in card(BUNDLED, figure)
+    config = RECORD["config"] | {"split": "official", "split_file": ""}
+    (checkpoint / "training.json").write_text(json.dumps(RECORD | {"config": config}))
+    text = card(checkpoint, figure)
+    assert "authors chose" not in text
+    assert {r.dataset_split for r in ModelCard(text).data.eval_results} == {"test"}
 
 
 def test_averaged_weights_tell_of_each_run(checkpoint, tmp_path):

@@ -333,15 +333,16 @@ def test_how_the_script_is_called(environment, tmp_path, arguments, message):
 def test_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(PublishError, match=rf"is not complete; it lacks {re.escape(name)} \("):
-        names_to_publish(folder)
+        names_to_publish(folder, "org/name")
 
 
 def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
     with pytest.raises(PublishError) as caught:
-        names_to_publish(tiny_checkpoint)
+        names_to_publish(tiny_checkpoint, "org/name")
     assert re.search(r"calibration\.json \(python -m trainer\.evaluate .*\)", str(caught.value))
     assert "metrics.json (python -m trainer.evaluate" in str(caught.value)
-    assert "README.md (python -m model_card.card" in str(caught.value)
+    card = f"README.md (python -m model_card.card {tiny_checkpoint} --repo org/name)"
+    assert card in str(caught.value)
     assert WEIGHTS not in str(caught.value)
 
 
@@ -354,6 +355,15 @@ def refused(capsys, *arguments: str | Path) -> str:
 
 def test_folder_that_is_no_checkpoint(tmp_path, capsys):
     assert "it lacks config.json" in refused(capsys, tmp_path, "org/name")
+    said = refused(capsys, tmp_path / "my runs", "org/name")
+    assert f"there is no folder {tmp_path / 'my runs'}" in said
+
+
+def test_commands_that_are_suggested_can_be_typed(folder, tmp_path, capsys):
+    (folder / CARD).unlink()
+    moved = folder.rename(tmp_path / "my run")
+    said = refused(capsys, moved, "org/name")
+    assert f"model_card.card '{moved}' --repo org/name" in said
 
 
 def test_calibration_of_other_weights(folder, tmp_path, capsys):
@@ -435,6 +445,13 @@ def test_name_that_the_hub_does_not_take(finished, capsys, repo):
     assert repo in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("tag", ["main", "v 1", "v1+cpu"])
+def test_tag_that_could_not_be_asked_for(finished, capsys, tag):
+    with pytest.raises(SystemExit):
+        main([str(finished), "org/name", "--tag", tag])
+    assert f"{tag!r} is no name for a tag" in capsys.readouterr().err
+
+
 # Refused by the Hub
 
 
@@ -459,6 +476,14 @@ def test_public_repository_does_not_become_private(hub, author, finished):
     status, said = author(publish, finished, "org/public", "--private")
     assert (status, repo.private, repo.files) == (1, False, {CARD: b"hello"})
     assert "there already and public" in said
+
+
+def test_other_work_is_left_alone(hub, author, finished):
+    theirs = {CARD: b"A language model", "config.json": b"{}", "figures/loss.png": b"png"}
+    repo = hub.add_repo("org/poems", theirs)
+    status, said = author(publish, finished, "org/poems")
+    assert (status, repo.files) == (1, theirs)
+    assert "the model org/poems holds something else (config.json and no classes.txt)" in said
 
 
 def test_tag_is_never_moved(hub, author, finished):

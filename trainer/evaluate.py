@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from mapie import __version__ as mapie_version
 
-from space.calibration import CALIBRATION
-from space.checkpoints import METRICS, WEIGHTS, CheckpointError, file_hash, write_json
+from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
 from space.second_look import CHOSEN

@@ -81,7 +81,7 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
         "split": {"sha256": split_hash, **data.sizes},
         "sources": {
             source.name: {split: dealt[source.name, split] for split in SPLITS}
-            | {"unusable": unusable[source.name]}
+            | {"unusable": unusable[source.name], "origin": source.origin}
             for source in data.sources
         },
         # Without what a reason names after a colon, which is of one photo.

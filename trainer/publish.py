@@ -10,43 +10,42 @@ changed since, and nothing if nothing has.
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import yaml
 from huggingface_hub import metadata_load
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
-from space.calibration import CALIBRATION
 from space.checkpoints import (
-    CONFIG,
+    CALIBRATION,
+    CARD,
+    CLASSES,
+    FIGURES,
     LATENCY,
     METRICS,
     REQUIRED,
-    TRAINING,
+    TOLD,
     Checkpoint,
     CheckpointError,
+    checkpoint_of,
     file_hash,
     open_checkpoint,
 )
 from space.gate import GATE
 from space.network import GRAPH
 from space.recognizer import CarRecognizer
-from space.upload import UploadError, upload
+from space.upload import UploadError, repo_id, tag_name, upload
 from trainer.export import TOLERANCE, ExportError, difference, export
 
-CARD = "README.md"
-FIGURES = "figures/"
 # What goes along where it is.
 OPTIONAL = (LATENCY,)
-# What the card tells of; its head has their hashes.
-TOLD = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
-_SHOWN = re.compile(rf"\b{FIGURES}[\w-]+\.(?:svg|png|webp|jpg)\b")
+_SHOWN = re.compile(rf"\b{FIGURES}/[\w-]+\.png\b")
 
 
 class PublishError(ValueError):
@@ -55,17 +54,10 @@ class PublishError(ValueError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        validate_repo_id(options.repo)
-    except HFValidationError as error:
-        parser.error(str(error))
-    if "/" not in options.repo:
-        parser.error(f"{options.repo} names no owner; give org/name, or your own name for org")
+    options = _parser().parse_args(arguments)
     try:
         publish(options.run, options.repo, options.private, options.tag, options.dry_run)
-    except (PublishError, CheckpointError, ExportError, UploadError) as error:
+    except (PublishError, CheckpointError, ExportError, UploadError, OSError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 1
     return 0
@@ -78,10 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run, or a checkpoint folder")
-    parser.add_argument("repo", metavar="org/name", help="where it goes; created if it is missing")
+    parser.add_argument("repo", type=repo_id, metavar="org/name",
+                        help="where it goes; created if it is missing")  # fmt: skip
     parser.add_argument("--private", action="store_true",
                         help="only you and your organisation see it")  # fmt: skip
-    parser.add_argument("--tag", metavar="NAME",
+    parser.add_argument("--tag", type=tag_name, metavar="NAME",
                         help="a name for what goes up, such as v1, to ask for as org/name@v1; "
                         "a tag that stands on something else is never moved")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true",
@@ -108,19 +101,23 @@ def publish(
         ExportError: the network has no graph that answers as it does.
         UploadError: the Hub refuses, see `space.upload.upload`.
     """
-    folder = run / "checkpoint" if (run / "checkpoint").is_dir() else run
-    names = names_to_publish(folder)
+    folder = checkpoint_of(run)
+    names = names_to_publish(folder, repo)
     checkpoint = open_checkpoint(folder)
     _check_measured(checkpoint)
     _check_card(folder, repo)
     _check_graph(checkpoint, write=not dry_run)
+    drawn = _read_json(folder / METRICS).get("figures", {})
+    ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
+    ours |= {f"{FIGURES}/{name}" for name in drawn}
     commit = upload(
         folder,
         names,
         repo,
         "model",
         message=f"Marque checkpoint with the weights {checkpoint.revision}",
-        removable=_is_ours,
+        removable=lambda name: name in ours,
+        mark=CLASSES,
         private=private,
         tag=tag,
         dry_run=dry_run,
@@ -129,19 +126,22 @@ def publish(
         print(f"open it with: python -m space --model {repo}@{tag or commit} PHOTO")
 
 
-def names_to_publish(folder: Path) -> list[str]:
+def names_to_publish(folder: Path, repo: str) -> list[str]:
     """The paths in a checkpoint folder that go up, in alphabetical order.
 
     Raises:
         PublishError: some of them are missing; the message names each and what writes it.
     """
-    evaluate = f"python -m trainer.evaluate {folder} --data NAME=FOLDER --split-file FILE"
+    if not folder.is_dir():
+        raise PublishError(f"there is no folder {folder}")
+    path = shlex.quote(str(folder))
+    evaluate = f"python -m trainer.evaluate {path} --data NAME=FOLDER --split-file FILE"
     needed = dict.fromkeys(REQUIRED, "trainer/train.py")
     needed |= dict.fromkeys((CALIBRATION, METRICS), evaluate)
     calibration = folder / CALIBRATION
     if calibration.is_file() and _read_json(calibration).get("gate") is not None:
         needed[GATE] = evaluate
-    needed[CARD] = card = f"python -m model_card.card {folder}"
+    needed[CARD] = card = f"python -m model_card.card {path} --repo {repo}"
     if (folder / CARD).is_file():
         needed |= dict.fromkeys(_SHOWN.findall((folder / CARD).read_text("utf-8")), card)
     missing = [f"{name} ({how})" for name, how in needed.items() if not (folder / name).is_file()]
@@ -164,7 +164,8 @@ def _check_measured(checkpoint: Checkpoint) -> None:
 
 def _check_card(folder: Path, repo: str) -> None:
     """Raises unless the card was written from the files beside it, for this repository."""
-    anew = f"write it anew with `python -m model_card.card {folder} --repo {repo}`"
+    path = shlex.quote(str(folder))
+    anew = f"write it anew with `python -m model_card.card {path} --repo {repo}`"
     try:
         head = metadata_load(folder / CARD) or {}
     except (ValueError, yaml.YAMLError) as error:
@@ -191,19 +192,13 @@ def _check_graph(checkpoint: Checkpoint, write: bool) -> None:
             raise PublishError(
                 f"{checkpoint.folder / GRAPH} answers otherwise than the network, by up to "
                 f"{apart:.1e} of the largest value; write it anew with "
-                f"`python -m trainer.export {checkpoint.folder}`"
+                f"`python -m trainer.export {shlex.quote(str(checkpoint.folder))}`"
             )
     elif write:
         export(checkpoint.folder)
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a checkpoint may have put this file of a repository there."""
-    known = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
-    return path in known or path.startswith(FIGURES)
-
-
-def _read_json(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:

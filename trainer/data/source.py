@@ -56,12 +56,15 @@ class Source:
             or "" where they made no parts).
         cars: for each label, the make, model and year that it means.
         problems: photos that the data set names but does not have, or that name no class.
+        origin: what other people know it by: "stanford_cars", "algerian_used_cars", or `org/name`
+            on the Hub; "" for a data set of one's own.
     """
 
     name: str
     photos: Dataset
     cars: tuple[Car, ...]
     problems: tuple[Problem, ...] = ()
+    origin: str = ""
 
     @property
     def label_names(self) -> list[str]:

@@ -17,6 +17,7 @@ the environment variable `MARQUE_DATA`.
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.data.source import Columns, DataError, Source
@@ -57,7 +58,7 @@ def read_source(spec: str, columns: Columns | None = None) -> Source:
     source = ADAPTERS[adapter](name, location, columns or Columns())
     if not len(source.photos):
         raise DataError(f"--data {spec}: no photo found there")
-    return source
+    return replace(source, origin=_origin(adapter, location))
 
 
 def locate(spec: str) -> tuple[str, str, str]:
@@ -83,6 +84,12 @@ def locate(spec: str) -> tuple[str, str, str]:
     if adapter is None:
         raise DataError(f"--data {spec}: there is no folder {location}")
     return name, adapter, location
+
+
+def _origin(adapter: str, location: str) -> str:
+    if adapter in ("stanford_cars", "algerian_used_cars"):
+        return adapter
+    return location if adapter == "hub" and not Path(location).exists() else ""
 
 
 def _guess(name: str, location: str) -> str | None:
