@@ -4,6 +4,7 @@ Models, data sets and Spaces all go up through `upload`: it says who is logged i
 of every file, sends what has changed, and nothing if nothing has.
 """
 
+import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from space.checkpoints import file_hash
@@ -63,6 +65,33 @@ def files_below(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
+
+
+def repo_id(text: str) -> str:
+    """Takes a command's `org/name`, for `type=` of argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: the Hub takes no such name, or it has no owner.
+    """
+    try:
+        validate_repo_id(text)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if "/" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} names no owner; give org/name, or your own name for org"
+        )
+    return text
+
+
+def check_login() -> str:
+    """Asks the Hub who is logged in, before long work whose result is to go there.
+
+    Raises:
+        UploadError: nobody is, the Hub does not know the token, or it cannot be reached.
+    """
+    with explained("the Hub"):
+        return _who(HfApi())
 
 
 def upload(

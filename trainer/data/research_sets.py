@@ -24,9 +24,7 @@ _TITLES = {"stanford_cars": "Stanford Cars", "algerian_used_cars": "Algerian Use
 # themselves may well have a folder "polo", or "Audi TT RS Coupe 2012", but hardly most of them.
 _MOST = 0.75
 _FOLDER = Path(__file__).parent
-_DIGITS = (
-    12  # of a file's hash: with 10,000 files, one stranger's photo in 28 thousand million hits
-)
+_DIGITS = 12  # of a file's hash, so that a list stays small and no other file has the same ones
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for spec in parser.parse_args(arguments).sets:
         name, _, folder = spec.partition("=")
         if name not in _TITLES or not (paths := photos_below(Path(folder))):
-            parser.error(
-                f"{spec}: write NAME=FOLDER; a name of the two, and a folder of its photos"
-            )
+            parser.error(f"{spec}: write NAME=FOLDER, one of the two and a folder of its photos")
         keys = {content_key((Path(folder) / path).read_bytes())[:_DIGITS] for path in paths}
         _list_of(name).write_text("".join(f"{key}\n" for key in sorted(keys)), "utf-8")
         print(f"{_list_of(name)}: {len(keys)} different files of {len(paths)}")
