@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, hf_hub_download, metadata_load, metadata_save
 from huggingface_hub.errors import EntryNotFoundError
 
 from space.checkpoints import BUNDLED, WANTED, Checkpoint, CheckpointError, open_checkpoint
-from space.upload import UploadError, explained, files_below, upload
+from space.upload import UploadError, explained, files_below, repo_id, upload
 
 ROOT = Path(__file__).parent.parent
 _APP = ROOT / "app.py"
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m space.deploy",
         description="Creates a Space with Marque's page, or brings it up to date.",
     )
-    parser.add_argument("space", metavar="ORG/SPACE", help="created if need be")
+    parser.add_argument("space", type=repo_id, metavar="ORG/SPACE", help="created if need be")
     parser.add_argument("--model", metavar="ORG/NAME[@REVISION]",
                         help="the model of the Hub that answers; without it the checkpoint that "
                         "comes with Marque goes along and answers")  # fmt: skip

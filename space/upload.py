@@ -30,15 +30,14 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
-from space.checkpoints import REVISION, file_hash
+from space.checkpoints import CARD, REVISION, file_hash
 
 Kind = Literal["model", "dataset", "space"]
 
 NEW, CHANGED, SAME, REMOVED = "new", "changed", "unchanged", "removed"
 
-_CARD = "README.md"
 # What the Hub puts into a new repository by itself.
-_FIRST_FILES = {".gitattributes", _CARD}
+_FIRST_FILES = {".gitattributes", CARD}
 
 
 class UploadError(ValueError):
@@ -98,6 +97,16 @@ def files_below(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
+
+
+def check_login() -> str:
+    """Asks the Hub who is logged in, before long work whose result is to go there.
+
+    Raises:
+        UploadError: nobody is, the Hub does not know the token, or it cannot be reached.
+    """
+    with explained("the Hub"):
+        return _who(HfApi())
 
 
 def upload(
@@ -163,8 +172,8 @@ def upload(
                 f"{repo} has a tag {tag} already, on other files (commit {remote.tagged}); "
                 "choose another name for what goes up now"
             )
-        if _CARD in changes and changes[_CARD] != REMOVED:
-            _check_card(folder / _CARD, kind)
+        if CARD in changes and changes[CARD] != REMOVED:
+            _check_card(folder / CARD, kind)
         if dry_run:
             print("a dry run: nothing was written")
             return None

@@ -251,6 +251,15 @@ def test_a_model_that_would_not_open_is_not_deployed(hub, call, model, model_nam
         hub.repo("org/broken", "space")
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("space", "space names no owner; give org/name"), ("org/a b", "alphanumeric")]
+)
+def test_a_name_that_the_hub_would_not_take(capsys, name, why):
+    with pytest.raises(SystemExit, match="2"):
+        main([name])
+    assert why in capsys.readouterr().err
+
+
 def test_a_folder_is_no_model_of_a_space(call, calibrated_checkpoint):
     status, _, errors = call(run, "org/broken", "--model", str(calibrated_checkpoint))
     assert status == 1

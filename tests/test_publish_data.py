@@ -13,8 +13,9 @@ import pytest
 import yaml
 from conftest import draw_car
 from huggingface_hub import hf_hub_download
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from test_data import planted  # noqa: F401 (a fixture)
+from test_upload import as_someone
 
 from space.labels import Car
 from trainer.data.cache import PhotoCache, geometry
@@ -187,9 +188,70 @@ def test_photos_that_tell_where_they_were_taken_are_refused(publish, folders, tm
         draw_car(70 + ord(name)).save(folders / "BMW M3 Coupe 2012" / f"{name}.jpg", exif=exif)
     status, _, errors = publish("org/located", f"cars={folders}", "--dry-run")
     assert status == 1
-    assert "2 photos would give away a place (GPS in EXIF)" in errors
+    assert "2 photos would give away a place (GPS in EXIF or XMP)" in errors
     assert not (tmp_path / "out").exists()
     assert publish("org/located", f"cars={folders}", "--dry-run", "--keep-locations")[0] == 0
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_a_place_in_xmp_is_refused_too(publish, folders, suffix):
+    photo = folders / "BMW M3 Coupe 2012" / f"a.{suffix}"
+    draw_car(70).save(photo, **xmp(suffix, b'exif:GPSLatitude="36,45.0N"'))
+    status, _, errors = publish("org/located", f"cars={folders}", "--dry-run")
+    assert status == 1
+    assert "1 photo would give away a place (GPS in EXIF or XMP)" in errors
+
+
+def test_other_words_in_xmp_are_not_a_place(publish, folders):
+    photo = folders / "BMW M3 Coupe 2012" / "a.jpg"
+    draw_car(70).save(photo, **xmp("jpg", b'xmp:CreatorTool="a camera"'))
+    assert publish("org/unlocated", f"cars={folders}", "--dry-run")[0] == 0
+
+
+def xmp(suffix: str, said: bytes) -> dict[str, Any]:
+    """How Pillow writes a packet that says something."""
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description ' + said + b"/></x:xmpmeta>"
+    if suffix == "png":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt("XML:com.adobe.xmp", packet.decode(), zip=True)
+        return {"pnginfo": chunks}
+    return {"tiffinfo": {700: packet}} if suffix == "tif" else {"xmp": packet}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (["planted"], "planted names no owner; give org/name"),
+        (["org/not valid"], "alphanumeric"),
+        (["org/x", "--license=CC BY 4.0"], "'CC BY 4.0' is no id of a licence"),
+    ],
+)
+def test_what_the_hub_would_not_take_is_told_at_once(capsys, wrong, why):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--data=cars=nowhere", "--license=mit", "--out=nowhere", *wrong])
+    assert why in capsys.readouterr().err
+
+
+def test_nobody_logged_in_is_told_before_a_photo_is_read(call):
+    arguments = ["org/x", "--data=cars=nowhere", "--license=mit", "--out=nowhere", "--dry-run"]
+    status, _, errors = call(as_someone, None, run, arguments)
+    assert status == 1
+    assert errors.startswith("publish_data: nobody is logged in: log in with `hf auth login`")
+
+
+def test_a_licence_goes_as_the_hub_writes_it(hub, publish, folders):
+    assert publish("org/licensed", f"cars={folders}", "--license=CC-BY-4.0")[0] == 0
+    card = hub.repo("org/licensed", "dataset").files["README.md"].decode()
+    assert "\nlicense: cc-by-4.0\n" in card
+
+
+def test_a_folder_that_cannot_be_made_is_told(publish, folders, tmp_path):
+    (tmp_path / "file.txt").write_text("no folder")
+    out = tmp_path / "file.txt" / "out"
+    status, _, errors = publish("org/x", f"cars={folders}", f"--out={out}", "--dry-run")
+    assert status == 1
+    assert errors.startswith("publish_data: [Errno ")
+    assert str(tmp_path / "file.txt") in errors
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(publish, folders, tmp_path):
@@ -215,6 +277,7 @@ def test_large_parts_become_several_files(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.publish_data._SHARD", 10_000)
     arguments = ["org/x", f"--data=cars={folders}", "--license=mit", "--no-network", "--dry-run"]
     places = [f"--out={tmp_path / 'out'}", f"--cache={tmp_path / 'cache'}", "--cache-size=64"]
+    monkeypatch.setattr("trainer.publish_data.check_login", lambda: "ada")
     monkeypatch.setattr("trainer.publish_data.upload", lambda *what, **how: None)
     assert main([*arguments, *places]) == 0
     files = sorted(path.name for path in (tmp_path / "out" / "data").glob("train-*"))

@@ -36,7 +36,7 @@ from PIL import Image as Pillow
 from tqdm import tqdm
 
 from space.checkpoints import write_json
-from space.upload import UploadError, files_below, upload
+from space.upload import UploadError, check_login, files_below, repo_id, upload
 from trainer.audit import audit_photos
 from trainer.data.classes import Classes, identity
 from trainer.data.dataset import DataSet, deal, read_photos
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Audits, cleans, groups and splits photos of your own and publishes them as a "
         "data set of the Hub.",
     )
-    parser.add_argument("repo", metavar="ORG/NAME", help="created if need be")
+    parser.add_argument("repo", type=repo_id, metavar="ORG/NAME", help="created if need be")
     add_data_options(parser)
-    parser.add_argument("--license", required=True, metavar="ID",
+    parser.add_argument("--license", type=_license_id, required=True, metavar="ID",
                         help="under which others may use your photos, such as cc-by-4.0; see "
                         "https://huggingface.co/docs/hub/repositories-licenses")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     cache = cache_of(options)
     try:
+        check_login()  # reading, and all that follows, may take hours
         data = read_photos(options.data, cache, columns_of(options))
         _refuse_research_sets(options.data, data, options.permission)
         sightings = None
@@ -131,10 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             private=options.private,
             dry_run=options.dry_run,
         )
-    except (DataError, WeightsError, UploadError) as error:
+    except (DataError, WeightsError, UploadError, OSError) as error:
         print(f"publish_data: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _license_id(text: str) -> str:
+    """A licence as the Hub writes it: in lower case. Which ones there are, only the Hub knows."""
+    if len(text.split()) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of a licence, such as cc-by-4.0")
+    return text.strip().lower()
 
 
 def _refuse_research_sets(specs: Sequence[str], data: DataSet, permission: str) -> None:
@@ -149,7 +157,7 @@ def _refuse_research_sets(specs: Sequence[str], data: DataSet, permission: str) 
 
 def write_data_set(
     folder: Path,
-    repo_id: str,
+    repo: str,
     data: DataSet,
     audit: Audit,
     *,
@@ -162,7 +170,7 @@ def write_data_set(
 
     Args:
         folder: made if need be; what an earlier call left there is replaced.
-        repo_id: `org/name`.
+        repo: `org/name`.
         data: split; excluded photos stay out.
         audit: of the same photos.
         license: as the Hub calls it.
@@ -178,7 +186,7 @@ def write_data_set(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         staged = Path(place) / folder.name
         (staged / "data").mkdir(parents=True)
-        _write(staged, repo_id, data, audit, license, split, permission, keep_locations)
+        _write(staged, repo, data, audit, license, split, permission, keep_locations)
         if folder.exists():
             shutil.rmtree(folder)
         staged.rename(folder)
@@ -186,7 +194,7 @@ def write_data_set(
 
 def _write(
     folder: Path,
-    repo_id: str,
+    repo: str,
     data: DataSet,
     audit: Audit,
     license: str,
@@ -195,7 +203,7 @@ def _write(
     keep_locations: bool,
 ) -> None:
     """Does the work of `write_data_set` in a new folder."""
-    name = repo_id.rpartition("/")[2]
+    name = repo.rpartition("/")[2]
     labels = class_names(data.classes)
     features = Features(
         image=Image(),
@@ -224,16 +232,17 @@ def _write(
         located += found
     if located and not keep_locations:
         raise DataError(
-            f"{words.many(located, 'photo')} would give away a place (GPS in EXIF): strip "
-            "that first, such as with `exiftool -gps:all= -r FOLDER`, or give --keep-locations"
+            f"{words.many(located, 'photo')} would give away a place (GPS in EXIF or XMP): strip "
+            "that first, such as with `exiftool -gps:all= -xmp:geotag= -r FOLDER`, or give "
+            "--keep-locations"
         )
     write_split(folder / "split.csv", published)
     facts = [PhotoFacts(name, photo.path, photo.label, photo.group) for photo in published]
-    (counts,) = summarise(facts, {name: repo_id})
+    (counts,) = summarise(facts, {name: repo})
     write_class_distribution([counts], folder / "class_distribution.png")
     told = {
         "published": {
-            "repository": repo_id,
+            "repository": repo,
             "license": license,
             "permission": permission,
             "fingerprint": data.fingerprint,
@@ -324,9 +333,14 @@ def _shards(data: DataSet, chosen: Sequence[int], part: str) -> Iterator[list[di
 
 
 def _is_located(content: bytes) -> bool:
-    """Whether a photo says where it was taken."""
+    """Whether a photo says where it was taken, in EXIF or in XMP."""
     with Pillow.open(io.BytesIO(content)) as picture:
-        return bool(picture.getexif().get_ifd(ExifTags.IFD.GPSInfo))
+        if picture.format == "PNG":
+            picture.load()  # what is said of it may stand after its pixels
+        if picture.getexif().get_ifd(ExifTags.IFD.GPSInfo):
+            return True
+        xmp = str(picture.info.get("xmp"))  # bytes; in odd TIFF files text
+        return "GPSLatitude" in xmp or "GPSLongitude" in xmp
 
 
 def _count(photos: Sequence[Photo], part: str) -> dict[str, int]:
