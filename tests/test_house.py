@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_serving_needs_neither_trainer_nor_model_card(package):
 def test_trainer_and_model_card_meet_only_through_files():
     assert not [name for name in importers("trainer") if name.startswith("model_card/")]
     assert not [name for name in importers("model_card") if name.startswith("trainer/")]
+
+
+def test_every_package_is_installed_with_the_others():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    there = [
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in ("space", "trainer", "model_card")
+        for path in (ROOT / name).rglob("__init__.py")
+    ]
+    assert sorted(told["packages"]) == sorted(there)
 
 
 def test_only_the_page_imports_gradio():
