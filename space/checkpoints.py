@@ -59,6 +59,7 @@ WANTED = (*REQUIRED, "model.onnx", "calibration.json", "gate.safetensors")
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
+_LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others
 
 _log = logging.getLogger(__name__)
 
@@ -239,10 +240,16 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
             "it; connect once, or name a folder"
         ) from None
     except (httpx2.HTTPError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status == 401:
             raise CheckpointError(
                 f"the Hub does not know your token, so {source} cannot be fetched; log in anew "
                 "with `hf auth login`, or correct or unset HF_TOKEN if you set it"
+            ) from None
+        if status in _LATER:
+            raise CheckpointError(
+                f"the Hub asks to wait (HTTP {status}), and {source} is not in the local cache as "
+                "it is now; try again in some minutes, or name a folder"
             ) from None
         raise CheckpointError(
             f"{source} could not be fetched from the Hub: {error}; try again"
@@ -263,9 +270,12 @@ def _fetch(repo: str, revision: str | None) -> Path:
     try:
         commit = HfApi().model_info(repo, revision=revision, timeout=_PATIENCE).sha
     except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status and status < 500 and status not in _LATER:
             raise  # it answers: no such repository, no such revision, no such token
         if not cached:
+            if status in _LATER:
+                raise
             raise LocalEntryNotFoundError(str(error)) from error
         _log.warning(
             "the Hub cannot be reached; %s is answered from the local cache by %s",
