@@ -103,6 +103,7 @@ def save_checkpoint(
     cars: Sequence[Car] | None = None,
     data_config: Mapping[str, Any],
     training: Mapping[str, Any],
+    license: str = "mit",
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Writes a checkpoint folder.
@@ -116,6 +117,7 @@ def save_checkpoint(
         cars: what each label means; by default what `parse_label` reads in it.
         data_config: see `Checkpoint.data_config`.
         training: what to keep in training.json.
+        license: of the weights, as the Hub calls it.
         dtype: of the floating-point weights in the file.
 
     Raises:
@@ -152,7 +154,7 @@ def save_checkpoint(
             "test_crop_pct": data_config["crop_pct"],
             "num_classes": len(labels),
             "fixed_input_size": False,
-            "license": "mit",
+            "license": license,
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,6 +198,12 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
         source="bundled" if source is None else str(source),
         revision=commit or f"sha256:{file_hash(folder / WEIGHTS)[:12]}",
     )
+
+
+def read_license(folder: Path) -> str:
+    """The licence of a checkpoint's weights, as the Hub calls it; "" where it names none."""
+    config = _read_json(folder / CONFIG)
+    return str(config["pretrained_cfg"].get("license") or "")
 
 
 def file_hash(path: Path) -> str:
