@@ -66,6 +66,7 @@ _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 REVISION = re.compile(r"[\w./-]+")
 _HUB_SOURCE = re.compile(rf"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>{REVISION.pattern}))?")
 _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
+_LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def save_checkpoint(
     cars: Sequence[Car] | None = None,
     data_config: Mapping[str, Any],
     training: Mapping[str, Any],
+    license: str = "mit",
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Writes a checkpoint folder.
@@ -122,6 +124,7 @@ def save_checkpoint(
         cars: what each label means; by default what `parse_label` reads in it.
         data_config: see `Checkpoint.data_config`.
         training: what to keep in training.json.
+        license: of the weights, as the Hub calls it.
         dtype: of the floating-point weights in the file.
 
     Raises:
@@ -158,7 +161,7 @@ def save_checkpoint(
             "test_crop_pct": data_config["crop_pct"],
             "num_classes": len(labels),
             "fixed_input_size": False,
-            "license": "mit",
+            "license": license,
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,6 +212,12 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
     )
 
 
+def read_license(folder: Path) -> str:
+    """The licence of a checkpoint's weights, as the Hub calls it; "" where it names none."""
+    config = _read_json(folder / CONFIG)
+    return str(config["pretrained_cfg"].get("license") or "")
+
+
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -251,10 +260,16 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
             "it; connect once, or name a folder"
         ) from None
     except (httpx2.HTTPError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status == 401:
             raise CheckpointError(
                 f"the Hub does not know your token, so {source} cannot be fetched; log in anew "
                 "with `hf auth login`, or correct or unset HF_TOKEN if you set it"
+            ) from None
+        if status in _LATER:
+            raise CheckpointError(
+                f"the Hub asks to wait (HTTP {status}), and {source} is not in the local cache as "
+                "it is now; try again in some minutes, or name a folder"
             ) from None
         raise CheckpointError(
             f"{source} could not be fetched from the Hub: {error}; try again"
@@ -275,9 +290,12 @@ def _fetch(repo: str, revision: str | None) -> Path:
     try:
         commit = HfApi().model_info(repo, revision=revision, timeout=_PATIENCE).sha
     except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status and status < 500 and status not in _LATER:
             raise  # it answers: no such repository, no such revision, no such token
         if not cached:
+            if status in _LATER:
+                raise
             raise LocalEntryNotFoundError(str(error)) from error
         _log.warning(
             "the Hub cannot be reached; %s is answered from the local cache by %s",

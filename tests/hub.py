@@ -123,7 +123,6 @@ class Repo:
         kind: what it holds; a model and a dataset may have the same name.
         private: those who do not own it are told that there is no such repository.
         sdk: what a space is made with.
-        variables, secrets: a space's, by name.
         broken_after: if set, the connection breaks once this much of a file has been sent, also
             for a client that comes back for the rest.
     """
@@ -132,8 +131,6 @@ class Repo:
     kind: Kind
     private: bool = False
     sdk: str | None = None
-    variables: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
     broken_after: int | None = None
     _commits: dict[str, Commit] = field(default_factory=dict)
     _refs: dict[str, str] = field(default_factory=dict)
@@ -195,9 +192,9 @@ class LocalHub:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}  # by token
         self.requests: list[str] = []  # such as "GET /api/models/org/name", in their order
-        self.overloaded = False  # then it answers, but only that it cannot
         self.large: dict[str, bytes] = {}  # what was sent apart, by its SHA-256
         self._repos: dict[tuple[str, str], Repo] = {}
+        self._refusal: HTTPStatus | None = None
         self._server: _Server | None = None
         self._port = 0  # the system chooses one; a restart keeps it
 
@@ -265,6 +262,15 @@ class LocalHub:
             yield
         finally:
             self._start()
+
+    @contextmanager
+    def refusing(self, status: HTTPStatus) -> Iterator[None]:
+        """Within it this status is all that it answers."""
+        self._refusal = status
+        try:
+            yield
+        finally:
+            self._refusal = None
 
     def __enter__(self) -> "LocalHub":
         self._start()
@@ -341,8 +347,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._hub = self.server.hub
         self._hub.requests.append(f"{self.command} {urlsplit(self.path).path}")
         try:
-            if self._hub.overloaded:
-                raise HubError(HTTPStatus.SERVICE_UNAVAILABLE, message="Try again later")
+            if self._hub._refusal:
+                raise HubError(self._hub._refusal, message="Try again later")
             self._user = self._who()
             for route_method, pattern, answer in _ROUTES:
                 match = pattern.fullmatch(urlsplit(self.path).path)
@@ -411,8 +417,6 @@ class _Handler(BaseHTTPRequestHandler):
         private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
         repo = self._hub.add_repo(repo_id, _FIRST_FILES, kind, private=private)
         repo.sdk = wanted.get("sdk")
-        for name, values in (("variables", repo.variables), ("secrets", repo.secrets)):
-            values |= {item["key"]: item["value"] for item in wanted.get(name) or []}
         self._send_json({"url": url, "name": repo_id, "id": repo_id})
 
     def _validate_yaml(self) -> None:
@@ -497,17 +501,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _tag(self, kinds: str, repo_id: str, revision: str) -> None:
         repo = self._own_repo(kinds, repo_id)
         repo.tag(self._json()["tag"], repo.at(revision).sha)
-        self._send_json({})
-
-    def _variables(self, kinds: str, repo_id: str) -> None:
-        """Tells a space's variables, after one is set where one is sent."""
-        repo = self._own_repo(kinds, repo_id)
-        if self._body:
-            repo.variables[self._json()["key"]] = self._json()["value"]
-        self._send_json({name: {"value": value} for name, value in repo.variables.items()})
-
-    def _secrets(self, kinds: str, repo_id: str) -> None:
-        self._own_repo(kinds, repo_id).secrets[self._json()["key"]] = self._json()["value"]
         self._send_json({})
 
     def _info(self, kinds: str, repo_id: str, revision: str = "main") -> None:
@@ -601,9 +594,6 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
         _Handler._batch,
     ),
     ("PUT", re.compile(r"/large/(?P<sha256>\w+)"), _Handler._put_large),
-    ("GET", re.compile(rf"{_API}/variables"), _Handler._variables),
-    ("POST", re.compile(rf"{_API}/variables"), _Handler._variables),
-    ("POST", re.compile(rf"{_API}/secrets"), _Handler._secrets),
     (
         "GET",
         re.compile(rf"/(?:(?P<kinds>datasets|spaces)/)?{_REPO}/resolve/{_REVISION}/(?P<path>.+)"),

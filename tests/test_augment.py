@@ -1,18 +1,20 @@
 """Augmentation and starting weights."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
-from conftest import TINY_LABELS
+from conftest import TINY_DATA_CONFIG, TINY_LABELS
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
-from space.checkpoints import open_checkpoint
+from space.checkpoints import open_checkpoint, read_license, save_checkpoint
 from space.photos import load_photo
 from trainer import weights
 from trainer.training.augment import Augment, replace_backgrounds
 from trainer.training.settings import AugmentationSettings
-from trainer.weights import WeightsError, create_model
+from trainer.weights import WeightsError, create_model, license_of
 
 
 def augment(pixels: torch.Tensor, size: int, **settings) -> torch.Tensor:
@@ -200,6 +202,56 @@ def test_noise_only_when_asked_for():
 def test_starting_weights_that_cannot_be_had_are_refused(architecture, source, message):
     with pytest.raises(WeightsError, match=message):
         create_model(architecture, 4, source)
+
+
+FREE, NOT_FREE = "test_efficientnet", "convnextv2_atto"  # apache-2.0 and cc-by-nc-4.0 in timm
+
+
+@pytest.mark.parametrize(
+    ("architecture", "source", "wanted", "license"),
+    [
+        (FREE, "auto", "", "apache-2.0"),
+        (FREE, "auto", "gpl-3.0", "gpl-3.0"),
+        (FREE, "auto", "cc-by-nc-4.0", "cc-by-nc-4.0"),
+        (NOT_FREE, "auto", "", "cc-by-nc-4.0"),
+        (NOT_FREE, "auto", "cc-by-nc-sa-4.0", "cc-by-nc-sa-4.0"),
+        (NOT_FREE, "none", "", "mit"),
+        (NOT_FREE, "mine.safetensors", "", "mit"),
+        ("marque_cnn", "auto", "", "mit"),
+    ],
+)
+def test_the_licence_is_that_of_the_starting_weights_or_the_one_asked_for(
+    architecture, source, wanted, license
+):
+    assert license_of(timm.create_model(architecture), source, wanted) == license
+
+
+@pytest.fixture
+def not_free(tmp_path) -> str:
+    """A checkpoint whose licence forbids commercial use."""
+    model = timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS))
+    save_checkpoint(
+        tmp_path / "not_free",
+        model,
+        architecture="test_efficientnet",
+        model_args={},
+        labels=TINY_LABELS,
+        data_config=TINY_DATA_CONFIG,
+        training={},
+        license="cc-by-nc-4.0",
+    )
+    return str(tmp_path / "not_free")
+
+
+def test_the_licence_of_a_checkpoint_goes_on(not_free):
+    model, _ = create_model("test_efficientnet", 4, not_free, TINY_LABELS)
+    assert read_license(Path(not_free)) == license_of(model, not_free) == "cc-by-nc-4.0"
+
+
+def test_a_licence_that_allows_what_the_starting_weights_forbid_is_refused(not_free):
+    model, _ = create_model("test_efficientnet", 4, not_free, TINY_LABELS)
+    with pytest.raises(WeightsError, match=r"--license is mit, but .* are under cc-by-nc-4\.0"):
+        license_of(model, not_free, "mit")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -8,7 +8,14 @@ import torch
 from conftest import TINY_DATA_CONFIG, TINY_LABELS, save_tiny_checkpoint
 from safetensors.torch import load_file
 
-from space.checkpoints import WEIGHTS, open_checkpoint, save_checkpoint
+from space.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    open_checkpoint,
+    read_license,
+    save_checkpoint,
+    write_json,
+)
 from trainer.average import average, main
 
 
@@ -45,6 +52,19 @@ def test_sources_are_kept(two, tmp_path):
         assert one["note"] == "untrained, for tests"
 
 
+def relicense(folder, license):
+    config = json.loads((folder / CONFIG).read_text())
+    config["pretrained_cfg"]["license"] = license
+    write_json(folder / CONFIG, config)
+
+
+def test_the_licence_is_kept_where_all_have_it(two, tmp_path):
+    for folder in two:
+        relicense(folder, "cc-by-4.0")
+    average(two, tmp_path / "mean")
+    assert read_license(tmp_path / "mean") == "cc-by-4.0"
+
+
 def refused(arguments, tmp_path, capsys) -> str:
     assert main([*map(str, arguments), f"--out={tmp_path / 'mean'}"]) == 1
     assert not (tmp_path / "mean").exists()
@@ -60,6 +80,12 @@ def test_shares_that_do_not_fit(two, tmp_path, capsys, shares, message):
 
 def test_missing_checkpoint(two, tmp_path, capsys):
     assert "no folder" in refused([two[0], tmp_path / "none"], tmp_path, capsys)
+
+
+def test_different_licences(two, tmp_path, capsys):
+    relicense(two[1], "cc-by-nc-4.0")
+    message = refused(two, tmp_path, capsys)
+    assert f"{two[1]} has another licence (cc-by-nc-4.0) than {two[0]} (mit)" in message
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ What reads is another process: its libraries know the Hub's address from their i
 import io
 import os
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -129,9 +130,14 @@ def test_what_was_opened_once_opens_at_once_without_the_hub(hub, reader, tiny_ch
     with hub.down():
         for source, expected in zip(sources, online, strict=True):
             assert reader(at_once, opened, source) == expected
-    hub.overloaded = True
-    assert reader(at_once, opened, "org/kept") == online[0]
-    hub.overloaded = False
+
+
+@pytest.mark.parametrize("status", [503, 429, 408])
+def test_a_hub_that_asks_to_wait_is_answered_for_by_the_cache(hub, reader, tiny_checkpoint, status):
+    hub.add_repo(f"org/busy{status}", tiny_checkpoint)
+    online = reader(opened, f"org/busy{status}")
+    with hub.refusing(HTTPStatus(status)):
+        assert reader(at_once, opened, f"org/busy{status}") == online
 
 
 def test_opening_again_asks_the_hub_once_and_a_commit_never(hub, reader, tiny_checkpoint):
@@ -214,6 +220,16 @@ def test_a_token_that_the_hub_does_not_know(hub, reader, tiny_checkpoint):
 def test_neither_hub_nor_cache(hub, reader, source):
     with hub.down(), pytest.raises(CheckpointError, match="Hub cannot be reached and org/never"):
         reader(at_once, opened, source)
+
+
+@pytest.mark.parametrize("status", [429, 408])
+def test_neither_a_hub_that_asks_to_wait_nor_cache(hub, reader, tiny_checkpoint, status):
+    hub.add_repo("org/awaited", tiny_checkpoint)
+    with (
+        hub.refusing(HTTPStatus(status)),
+        pytest.raises(CheckpointError, match=rf"asks to wait \(HTTP {status}\), and org/awaited"),
+    ):
+        reader(at_once, opened, "org/awaited")
 
 
 def test_a_connection_that_breaks_within_the_weights(hub, reader, tiny_checkpoint):

@@ -17,7 +17,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from hub import LocalHub, Repo
 from safetensors.torch import load_file
 
-from space.checkpoints import open_checkpoint
+from space.checkpoints import open_checkpoint, read_license
 from space.photos import load_photo
 from space.transforms import to_pixels
 from trainer.data.cache import PhotoCache, geometry
@@ -188,6 +188,7 @@ def finished(run, repo, tmp_path_factory) -> tuple[Path, str]:
 def test_a_streamed_run_leaves_a_checkpoint_that_opens(finished):
     checkpoint = open_checkpoint(finished[0] / "checkpoint")
     assert checkpoint.labels == tuple(CLASSES)
+    assert read_license(finished[0] / "checkpoint") == "mit"
     log = list(csv.DictReader((finished[0] / "log.csv").read_text().splitlines()))
     assert len(log) == 2
 

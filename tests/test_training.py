@@ -14,7 +14,7 @@ import torch
 from conftest import draw_car
 from safetensors.torch import load_file
 
-from space.checkpoints import open_checkpoint
+from space.checkpoints import open_checkpoint, read_license
 from trainer.evaluate import main as evaluate
 from trainer.training.config import parse_config
 
@@ -23,7 +23,7 @@ CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo 
 OPTIONS = (
     "--model test_efficientnet --weights none --train-size 32 --test-size 32 --cache-size 40 "
     "--batch-size 8 --split 60/20/20 --keep-non-exteriors --lr 0.003 --epochs 3 "
-    "--mixup 0.2 --cutmix 1 --shrink 0.2"
+    "--mixup 0.2 --cutmix 1 --shrink 0.2 --license cc-by-4.0"
 ).split()
 
 
@@ -75,6 +75,7 @@ def test_a_run_leaves_a_checkpoint_that_opens(finished):
     checkpoint = open_checkpoint(finished / "checkpoint")
     assert checkpoint.labels == tuple(CLASSES)
     assert checkpoint.data_config["input_size"] == (3, 32, 32)
+    assert read_license(finished / "checkpoint") == "cc-by-4.0"
 
 
 def test_training_json_says_how_the_checkpoint_came_to_be(finished):

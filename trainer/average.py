@@ -26,6 +26,7 @@ from space.checkpoints import (
     WEIGHTS,
     CheckpointError,
     open_checkpoint,
+    read_license,
     write_json,
 )
 
@@ -64,7 +65,7 @@ def average(
 
     Raises:
         CheckpointError: one cannot be opened.
-        ValueError: they differ in network or classes, or the shares do not fit.
+        ValueError: they differ in network, classes or licence, or the shares do not fit.
     """
     shares = [1.0] * len(sources) if shares is None else list(shares)
     if len(shares) != len(sources):
@@ -78,6 +79,12 @@ def average(
     for checkpoint, share in zip(opened, shares, strict=True):
         if checkpoint.labels != first.labels:
             raise ValueError(f"{checkpoint.source} has other classes than {first.source}")
+        license, other = read_license(first.folder), read_license(checkpoint.folder)
+        if other != license:
+            raise ValueError(
+                f"{checkpoint.source} has another licence ({other or 'none named'}) than "
+                f"{first.source} ({license or 'none named'}), and the mean can have one only"
+            )
         tensors = load_file(checkpoint.folder / WEIGHTS)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         if shapes != {name: tensor.shape for name, tensor in kept.items()}:

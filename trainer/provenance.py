@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -92,21 +93,30 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
 
 
 def command_line(program: str, arguments: Sequence[str] | None = None) -> str:
-    """What was typed, for a record.
+    """What was typed, for a record: with `~` for the home folder, outside of quotes, so that bash
+    takes it for that where a word or the FOLDER of NAME=FOLDER begins with it.
 
     Args:
         program: how it was started.
         arguments: the command line's if None.
     """
     typed = sys.argv[1:] if arguments is None else arguments
-    return str(homeless(" ".join([program, *map(shlex.quote, typed)])))
+    return " ".join([program, *map(_quote, typed)])
+
+
+def _quote(word: str) -> str:
+    parts = re.split(r"(~/|~$)", str(homeless(word)))
+    parts[::2] = [part and shlex.quote(part) for part in parts[::2]]  # the others are the tildes
+    return "".join(parts) or shlex.quote(word)
 
 
 def homeless(value: Any) -> Any:
     """A value of JSON with `~` for the home folder in its texts: records are published, and the
     folder's name is often that of a person."""
     if isinstance(value, str):
-        return value.replace(f"{Path.home()}{os.sep}", "~/")
+        # A folder of that name may also be a part of another path, or begin another name.
+        folder = rf"(?:(?<=[=:'\"\s,])|^){re.escape(str(Path.home()))}(?=[/:'\"\s,]|$)"
+        return re.sub(folder, "~", value)
     if isinstance(value, Mapping):
         return {key: homeless(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -46,7 +46,7 @@ from trainer.training.loop import Trainer, TrainingError
 from trainer.training.order import load_cached
 from trainer.training.streaming import keep_validation, load_streamed
 from trainer.training.trackers import start_tracker, track
-from trainer.weights import WeightsError, create_model, read_teacher
+from trainer.weights import WeightsError, create_model, license_of, read_teacher
 
 CHECKPOINT = "checkpoint"
 RESUME = "resume.safetensors"
@@ -223,7 +223,8 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
         drop_rate=config.dropout,
         **({"drop_path_rate": config.drop_path} if config.drop_path else {}),
     )
-    accelerator.print(f"starting weights: {weights}")
+    license = license_of(model, config.weights, config.license)
+    accelerator.print(f"starting weights: {weights}\nlicence of the checkpoint: {license}")
     attach_head(model, config, classes.cars)
     data_config = geometry(config.test_size) | {
         key: model.pretrained_cfg[key] for key in ("mean", "std")
@@ -257,7 +258,7 @@ def _fit(config: TrainConfig, accelerator: Accelerator, photos: _Photos) -> None
         result, best = trainer.history[-1], trainer.best
         training = {**facts, "best_epoch": asdict(best), "cost": trainer.cost}
         if result is best:
-            _replace_checkpoint(config, trainer, classes, data_config, training)
+            _replace_checkpoint(config, trainer, classes, data_config, training, license)
         else:  # the epochs after the best one were paid for too
             unfinished = config.out / TRAINING
             write_json(unfinished, training)
@@ -351,6 +352,7 @@ def _replace_checkpoint(
     classes: Classes,
     data_config: Mapping[str, Any],
     training: Mapping[str, Any],
+    license: str,
 ) -> None:
     """Writes the checkpoint beside the old one and swaps them, so that no reader sees half."""
     target = config.out / CHECKPOINT
@@ -366,6 +368,7 @@ def _replace_checkpoint(
         cars=classes.cars,
         data_config=data_config,
         training=training,
+        license=license,
     )
     if target.exists():
         target.rename(old)

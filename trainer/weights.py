@@ -19,7 +19,7 @@ from huggingface_hub import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint, read_license
 
 # Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
 # lite2 under other names. They stand in where the Hub cannot be reached.
@@ -70,6 +70,34 @@ def create_model(
         tensors, origin = _read_file(Path(weights), model), f"file {Path(weights).name}"
     _load_features(model, tensors, origin)
     return model, origin
+
+
+def license_of(model: Any, weights: str, wanted: str = "") -> str:
+    """The licence of what is trained from starting weights, as the Hub calls it.
+
+    Args:
+        model: made by `create_model` from `weights`.
+        wanted: what the user wants it to be; by default that of the starting weights, or `mit`
+            where they name none.
+
+    Raises:
+        WeightsError: commercial use of the starting weights is forbidden, and `wanted` allows it.
+    """
+    given = ""
+    if weights != RANDOM and Path(weights).is_dir():
+        given = read_license(Path(weights))
+    elif weights == AUTO:
+        given = model.pretrained_cfg.get("license") or ""
+    if wanted and _forbids_commerce(given) and not _forbids_commerce(wanted):
+        raise WeightsError(
+            f"--license is {wanted}, but the starting weights are under {given}, which forbids "
+            "commercial use of what is made from them: leave out --license, or take other --weights"
+        )
+    return wanted or given or "mit"
+
+
+def _forbids_commerce(license: str) -> bool:
+    return "-nc" in license.lower() or "noncommercial" in license.lower()
 
 
 def imagenet_classifier(architecture: str) -> tuple[Any, str]:

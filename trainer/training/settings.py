@@ -102,6 +102,12 @@ class NetworkSettings:
         "noise",
         AUTO,
     )
+    license: str = option(
+        "licence of the trained weights, as the Hub calls it "
+        "(https://huggingface.co/docs/hub/repositories-licenses); default: that of the starting "
+        "weights, or mit where they name none",
+        "",
+    )
     head: str = option(
         "linear; mlp (--hidden layers, for frozen features; its checkpoints open in Marque alone); "
         "joint (classes share what is common to their make and model); arcface or cosface "
