@@ -114,6 +114,12 @@ def folder(published, tmp_path) -> Path:
     return save(published, tmp_path / "parquet")
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    """Without the seconds that `datasets` sleeps after each pass, for programs that end with it."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 def save(files: dict[str, bytes], folder: Path) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
