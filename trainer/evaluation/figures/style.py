@@ -78,7 +78,7 @@ def save(figure: Figure, path: Path) -> None:
     # A chart has few colours: a palette takes a third of the room, and looks the same.
     with Image.open(drawn) as picture:
         few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    few.save(path, optimize=True, dpi=(DPI, DPI))
 
 
 def photos_of(count: int, split: str) -> str:
