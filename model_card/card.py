@@ -227,7 +227,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "data": data,
         "tested": tested,
         "known": {name: DATA_SETS[name] for name in data if name in DATA_SETS},
-        "hub": [DATA_SETS.get(name, {}).get("hub", name) for name in data if _on_hub(name)],
+        "hub": [hub for name in data if (hub := _hub_id(name))],
         "streamed": any("streamed" in run.get("dataset", {}) for run in runs),
         "grouped": all("sha256" in run.get("split", {}) for run in runs),
         # The parts that the authors of a data set made, and no split of one's own.
@@ -248,7 +248,7 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=DATA_SETS.get(name, {}).get("hub", re.sub(r"[^\w./-]+", "-", name)),
+            dataset_type=_hub_id(name) or re.sub(r"[^\w./-]+", "-", name),
             dataset_name=title(name) + ("" if known["official"] else ", split by Marque"),
             # Only where it is the split of that name that `datasets` would load.
             dataset_split=metrics["split"]["name"] if known["official"] else None,
@@ -287,7 +287,7 @@ def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     Records that do not say go by the name alone.
     """
     found = {}
-    of_hub = {facts["hub"]: name for name, facts in DATA_SETS.items() if "hub" in facts}
+    of_hub = {told["hub"]: name for name, told in DATA_SETS.items() if "hub" in told}
     for run in runs:
         for name, part in run.get("sources", {}).items():
             origin = part.get("origin", name)
@@ -319,8 +319,9 @@ def _renamed(
     }
 
 
-def _on_hub(name: str) -> bool:
-    return "hub" in DATA_SETS.get(name, {}) or name.count("/") == 1
+def _hub_id(name: str) -> str | None:
+    """Where the Hub has the data set; None where it does not, or is not known to."""
+    return DATA_SETS.get(name, {}).get("hub") or (name if name.count("/") == 1 else None)
 
 
 def _place(folder: Path) -> str:

@@ -291,11 +291,9 @@ def _fetch(repo: str, revision: str | None) -> Path:
         commit = HfApi().model_info(repo, revision=revision, timeout=_PATIENCE).sha
     except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        if status and status < 500 and status not in _LATER:
-            raise  # it answers: no such repository, no such revision, no such token
+        if status and status < 500 and not (cached and status in _LATER):
+            raise  # it answers: no such repository, revision or token, or that one should wait
         if not cached:
-            if status in _LATER:
-                raise
             raise LocalEntryNotFoundError(str(error)) from error
         _log.warning(
             "the Hub cannot be reached; %s is answered from the local cache by %s",

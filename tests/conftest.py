@@ -251,16 +251,24 @@ def algerian_report(real_data, real_cache, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[LocalHub]:
-    """A Hub that a module has to itself, and somebody who may write to `ada` and `org`."""
+    """A Hub that a module has to itself; ada may write to `ada` and `org`, bob to `bob`."""
     with LocalHub() as hub:
         hub.add_user("hf_ada", "ada", "org")
+        hub.add_user("hf_bob", "bob")
         yield hub
 
 
 @pytest.fixture(scope="module")
 def call(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
-    """Calls functions as that person, in another process."""
+    """Calls functions as ada, in another process."""
     with hub.client(tmp_path_factory.mktemp("hf_home"), token="hf_ada") as call:
+        yield call
+
+
+@pytest.fixture(scope="module")
+def reader(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
+    """Calls functions as nobody, in another process whose cache starts empty."""
+    with hub.client(tmp_path_factory.mktemp("reader")) as call:
         yield call
 
 

@@ -5,7 +5,7 @@ What reads is another process: its libraries know the Hub's address from their i
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import timm
 import torch
 from conftest import draw_car, save_tiny_checkpoint
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from hub import LocalHub
 from safetensors.torch import save
 
 from space.checkpoints import REQUIRED, CheckpointError, open_checkpoint
@@ -26,22 +25,6 @@ from trainer.weights import WeightsError, create_model
 
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
 PHOTOS_PER_CLASS = 4
-
-Reader = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        hub.add_user("hf_secret", "ada", "org")
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def reader(hub, tmp_path_factory) -> Iterator[Reader]:
-    """Calls a function in another process, whose Hub is `hub` and whose cache starts empty."""
-    with hub.client(tmp_path_factory.mktemp("hf_home")) as call:
-        yield call
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +190,7 @@ def test_a_private_repository(hub, reader, tiny_checkpoint):
     repo = hub.add_repo("org/private", tiny_checkpoint, private=True)
     with pytest.raises(CheckpointError, match="if it is private, log in with `hf auth login`"):
         reader(opened, "org/private")
-    assert reader(logged_in, "hf_secret", opened, "org/private")[0] == repo.head
+    assert reader(logged_in, "hf_ada", opened, "org/private")[0] == repo.head
 
 
 def test_a_token_that_the_hub_does_not_know(hub, reader, tiny_checkpoint):
@@ -328,7 +311,7 @@ def test_a_private_data_set(hub, reader, parquet, expected):
     hub.add_repo("org/private-cars", parquet, "dataset", private=True)
     with pytest.raises(DataError, match="org/private-cars cannot be loaded"):
         reader(cars, "cars=org/private-cars")
-    assert reader(logged_in, "hf_secret", cars, "cars=org/private-cars") == expected
+    assert reader(logged_in, "hf_ada", cars, "cars=org/private-cars") == expected
 
 
 def test_a_data_set_whose_parquet_is_damaged(hub, reader):

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from unittest import mock
 import numpy as np
 import pytest
 from conftest import draw_car, save_tiny_checkpoint
-from hub import LocalHub
 from others import timm_scores, transformers_scores
 
 from model_card.card import CARD, CHARTS, write_card
@@ -51,31 +50,8 @@ LATENCY_OF_TOYS = {
     "network_in_pytorch": {"median_ms": 2.0, "p95_ms": 3.0},
     "network_over_pytorch": 0.5,
 }
-TOKEN, OTHER_TOKEN = "hf_secret", "hf_other"
 
 Call = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        hub.add_user(TOKEN, "ada", "org")
-        hub.add_user(OTHER_TOKEN, "bob")
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def author(hub, tmp_path_factory) -> Iterator[Call]:
-    """A process of someone who is logged in."""
-    with hub.client(tmp_path_factory.mktemp("author"), TOKEN) as call:
-        yield call
-
-
-@pytest.fixture(scope="module")
-def reader(hub, tmp_path_factory) -> Iterator[Call]:
-    """A process of someone else, who has nothing yet."""
-    with hub.client(tmp_path_factory.mktemp("reader")) as call:
-        yield call
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +138,9 @@ def listed(said: str) -> list[tuple[str, str]]:
 
 
 def test_what_is_published_answers_alike_wherever_it_is_pulled(
-    hub, author, reader, finished, tmp_path
+    hub, call, reader, finished, tmp_path
 ):
-    status, said = author(publish, finished, "org/round", "--tag", "v1")
+    status, said = call(publish, finished, "org/round", "--tag", "v1")
     assert status == 0, said
     assert "logged in as ada" in said
     repo = hub.repo("org/round")
@@ -188,25 +164,25 @@ def test_what_is_published_answers_alike_wherever_it_is_pulled(
     assert f"marque: org/round@v1 at revision {repo.head}\n" in said
 
 
-def test_publishing_again_changes_nothing(hub, author, finished):
-    author(publish, finished, "org/twice", "--tag", "v1")
+def test_publishing_again_changes_nothing(hub, call, finished):
+    call(publish, finished, "org/twice", "--tag", "v1")
     before = hub.repo("org/twice").head
     asked = len(hub.requests)
-    status, said = author(publish, finished, "org/twice", "--tag", "v1")
+    status, said = call(publish, finished, "org/twice", "--tag", "v1")
     assert (status, hub.repo("org/twice").head) == (0, before)
     assert [line for line in hub.requests[asked:] if line.startswith("POST")] == []
     assert sorted(listed(said)) == [("unchanged", name) for name in sorted(PUBLISHED)]
 
 
-def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, author, folder):
-    author(publish, folder, "org/moving")
+def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, call, folder):
+    call(publish, folder, "org/moving")
     repo = hub.repo("org/moving")
     repo.commit({**repo.files, "notes.md": b"written on the Hub"})
     metrics = json.loads((folder / METRICS).read_text("utf-8"))
     del metrics["robustness"]
     write_json(folder / METRICS, metrics)
     write_json(folder / LATENCY, LATENCY_OF_TOYS | {"checkpoint": metrics["weights"]})
-    status, said = author(publish, folder, "org/moving")
+    status, said = call(publish, folder, "org/moving")
     assert status == 0, said
     gone = "figures/robustness.png"
     assert set(repo.files) == (PUBLISHED - {gone}) | {LATENCY, "notes.md", ".gitattributes"}
@@ -218,18 +194,18 @@ def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, autho
     assert len(repo.history) == 4
 
 
-def test_nothing_else_of_the_folder_goes_up(hub, author, folder):
+def test_nothing_else_of_the_folder_goes_up(hub, call, folder):
     for name in ("gallery.png", "figures/people.jpg", "state/step.json", ".cache/x", "notes.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"mine")
-    assert author(publish, folder, "org/tidy")[0] == 0
+    assert call(publish, folder, "org/tidy")[0] == 0
     assert set(hub.repo("org/tidy").files) == {*PUBLISHED, ".gitattributes"}
 
 
-def test_dry_run_tells_all_and_writes_nothing(hub, author, folder):
+def test_dry_run_tells_all_and_writes_nothing(hub, call, folder):
     (folder / GRAPH).unlink()
     before, asked = sorted(folder.rglob("*")), len(hub.requests)
-    status, said = author(publish, folder, "org/dry", "--dry-run", "--private", "--tag", "v1")
+    status, said = call(publish, folder, "org/dry", "--dry-run", "--private", "--tag", "v1")
     assert status == 0, said
     assert "logged in as ada" in said
     assert f"{hub.url}/org/dry, private, new" in said
@@ -241,22 +217,22 @@ def test_dry_run_tells_all_and_writes_nothing(hub, author, folder):
         hub.repo("org/dry")
 
 
-def test_missing_graph_is_written_first(hub, author, folder):
+def test_missing_graph_is_written_first(hub, call, folder):
     there = (folder / GRAPH).read_bytes()
     (folder / GRAPH).unlink()
-    assert author(publish, folder, "org/graph")[0] == 0
+    assert call(publish, folder, "org/graph")[0] == 0
     assert hub.repo("org/graph").files[GRAPH] == (folder / GRAPH).read_bytes() == there
 
 
-def test_private_repository_is_pulled_by_its_owners_alone(hub, author, reader, finished):
-    assert author(publish, finished, "ada/secret", "--private")[0] == 0
+def test_private_repository_is_pulled_by_its_owners_alone(hub, call, reader, finished):
+    assert call(publish, finished, "ada/secret", "--private")[0] == 0
     repo = hub.repo("ada/secret")
     assert repo.private
-    assert author(pulled, "ada/secret")[0] == repo.head
+    assert call(pulled, "ada/secret")[0] == repo.head
     with pytest.raises(CheckpointError, match="log in with `hf auth login`"):
         reader(pulled, "ada/secret")
     # It stays private without being told again.
-    status, said = author(publish, finished, "ada/secret")
+    status, said = call(publish, finished, "ada/secret")
     assert (status, repo.private) == (0, True)
     assert "ada/secret, private, at" in said
 
@@ -291,11 +267,11 @@ def script(venv: Path, folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_runs_are_published_by_one_script(hub, author, reader, environment, finished, tmp_path):
+def test_runs_are_published_by_one_script(hub, call, reader, environment, finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs" / "one")
     shutil.copytree(finished.parent, tmp_path / "runs" / "two")
     command = ("org", "first=runs/one", "second=runs/two/checkpoint", "--", "--tag", "v1")
-    status, said = author(script, environment, tmp_path, *command)
+    status, said = call(script, environment, tmp_path, *command)
     assert status == 0, said
     for name in ("first", "second"):
         repo = hub.repo(f"org/{name}")
@@ -304,10 +280,10 @@ def test_runs_are_published_by_one_script(hub, author, reader, environment, fini
         assert reader(pulled, f"org/{name}@v1")[0] == repo.head
 
 
-def test_one_that_is_incomplete_stops_the_script(hub, author, environment, finished, tmp_path):
+def test_one_that_is_incomplete_stops_the_script(hub, call, environment, finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs" / "one")
     (tmp_path / "runs" / "one" / "checkpoint" / METRICS).unlink()
-    status, said = author(script, environment, tmp_path, "org", "third=runs/one", "fourth=runs/one")
+    status, said = call(script, environment, tmp_path, "org", "third=runs/one", "fourth=runs/one")
     assert status == 1
     assert said.count("has no metrics.json; measure it with") == 1
 
@@ -419,11 +395,11 @@ def test_card_that_marque_did_not_write(folder, capsys, head, message):
     assert message in refused(capsys, folder, "org/name")
 
 
-def test_words_of_your_own_in_the_card_go_along(hub, author, folder):
+def test_words_of_your_own_in_the_card_go_along(hub, call, folder):
     write_card(folder, repo="org/words")
     with (folder / CARD).open("a") as card:
         card.write("\nOur own cars are missing.\n")
-    assert author(said_by, main, folder, "org/words")[0] == 0
+    assert call(said_by, main, folder, "org/words")[0] == 0
     assert b"Our own cars are missing." in hub.repo("org/words").files[CARD]
 
 
@@ -460,50 +436,50 @@ def test_tag_that_could_not_be_asked_for(finished, capsys, tag):
     [
         ("", "nobody is logged in: log in with `hf auth login`"),
         ("hf_wrong", "the Hub does not know your token: log in anew"),
-        (OTHER_TOKEN, "logged in as bob\n(.*\n)*publish: you may not write to org/mine"),
+        ("hf_bob", "logged in as bob\n(.*\n)*publish: you may not write to org/mine"),
     ],
 )
-def test_people_who_may_not_publish(hub, author, finished, token, message):
-    status, said = author(with_token, token, publish, finished, "org/mine")
+def test_people_who_may_not_publish(hub, call, finished, token, message):
+    status, said = call(with_token, token, publish, finished, "org/mine")
     assert status == 1
     assert re.search(message, said), said
     with pytest.raises(KeyError):
         hub.repo("org/mine")
 
 
-def test_public_repository_does_not_become_private(hub, author, finished):
+def test_public_repository_does_not_become_private(hub, call, finished):
     repo = hub.add_repo("org/public", {CARD: b"hello"})
-    status, said = author(publish, finished, "org/public", "--private")
+    status, said = call(publish, finished, "org/public", "--private")
     assert (status, repo.private, repo.files) == (1, False, {CARD: b"hello"})
     assert "there already and public" in said
 
 
-def test_other_work_is_left_alone(hub, author, finished):
+def test_other_work_is_left_alone(hub, call, finished):
     theirs = {CARD: b"A language model", "config.json": b"{}", "figures/loss.png": b"png"}
     repo = hub.add_repo("org/poems", theirs)
-    status, said = author(publish, finished, "org/poems")
+    status, said = call(publish, finished, "org/poems")
     assert (status, repo.files) == (1, theirs)
     assert "the model org/poems holds something else (config.json and no classes.txt)" in said
 
 
-def test_tag_is_never_moved(hub, author, finished):
+def test_tag_is_never_moved(hub, call, finished):
     repo = hub.add_repo("org/tagged", {CARD: b"hello"}, tag="v1")
     first = repo.head
-    status, said = author(publish, finished, "org/tagged", "--tag", "v1")
+    status, said = call(publish, finished, "org/tagged", "--tag", "v1")
     assert (status, repo.head, repo.at("v1").sha) == (1, first, first)
     assert f"has a tag v1 already, on other files (commit {first})" in said
 
 
-def test_repository_that_changes_meanwhile(hub, author, finished):
+def test_repository_that_changes_meanwhile(hub, call, finished):
     repo = hub.add_repo("org/busy", {CARD: b"hello"})
     older, newer = repo.head, repo.commit({CARD: b"good day"})
-    status, said = author(overtaken, older, finished, "org/busy")
+    status, said = call(overtaken, older, finished, "org/busy")
     assert (status, repo.head) == (1, newer)
     assert "has changed in the meantime" in said
 
 
-def test_hub_that_is_away(hub, author, finished):
+def test_hub_that_is_away(hub, call, finished):
     with hub.down():
-        status, said = author(publish, finished, "org/away")
+        status, said = call(publish, finished, "org/away")
     assert status == 1
     assert "the Hub cannot be reached" in said

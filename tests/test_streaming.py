@@ -7,14 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import draw_car
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from hub import LocalHub, Repo
+from hub import Repo
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint, read_license
@@ -95,12 +94,6 @@ def published(photos) -> dict[str, bytes]:
     files = {f"data/train-{n:05}-of-00004.parquet": table(part) for n, part in enumerate(parts)}
     files["data/test-00000-of-00001.parquet"] = table(draw_files(1000))
     return {**files, "README.md": CARD.encode()}
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")

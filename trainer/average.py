@@ -74,12 +74,13 @@ def average(
         raise ValueError(f"a share is above 0, not {min(shares):g}")
     opened = [open_checkpoint(source) for source in sources]
     first, total = opened[0], sum(shares)
+    license = read_license(first.folder)
     kept = load_file(first.folder / WEIGHTS)
     sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in kept.items()}
     for checkpoint, share in zip(opened, shares, strict=True):
         if checkpoint.labels != first.labels:
             raise ValueError(f"{checkpoint.source} has other classes than {first.source}")
-        license, other = read_license(first.folder), read_license(checkpoint.folder)
+        other = read_license(checkpoint.folder)
         if other != license:
             raise ValueError(
                 f"{checkpoint.source} has another licence ({other or 'none named'}) than "

@@ -3,8 +3,7 @@
 What goes up is the checkpoint, its measurements, its card with the figures that the card shows,
 and its graph for ONNX Runtime, all in one commit; nothing else in the folder does. It has to be
 complete and evaluated, the card written from what lies beside it, and the graph has to answer as
-PyTorch does. A second run sends what has
-changed since, and nothing if nothing has.
+PyTorch does. A second run sends what has changed since, and nothing if nothing has.
 """
 
 import argparse
@@ -104,19 +103,19 @@ def publish(
     folder = checkpoint_of(run)
     names = names_to_publish(folder, repo)
     checkpoint = open_checkpoint(folder)
-    _check_measured(checkpoint)
+    metrics = _read_json(folder / METRICS)
+    _check_measured(checkpoint, metrics.get("weights"))
     _check_card(folder, repo)
     _check_graph(checkpoint, write=not dry_run)
-    drawn = _read_json(folder / METRICS).get("figures", {})
     ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
-    ours |= {f"{FIGURES}/{name}" for name in drawn}
+    ours |= {f"{FIGURES}/{name}" for name in metrics.get("figures", {})}
     commit = upload(
         folder,
         names,
         repo,
         "model",
         message=f"Marque checkpoint with the weights {checkpoint.revision}",
-        removable=lambda name: name in ours,
+        removable=ours.__contains__,
         mark=CLASSES,
         private=private,
         tag=tag,
@@ -151,10 +150,9 @@ def names_to_publish(folder: Path, repo: str) -> list[str]:
     return sorted({*needed, *optional, GRAPH})
 
 
-def _check_measured(checkpoint: Checkpoint) -> None:
+def _check_measured(checkpoint: Checkpoint, measured: str | None) -> None:
     """Raises unless the calibration, the gate and the metrics belong to these weights."""
     CarRecognizer(checkpoint)
-    measured = _read_json(checkpoint.folder / METRICS).get("weights")
     if measured != checkpoint.revision:
         raise PublishError(
             f"{checkpoint.folder / METRICS} was measured with the weights {measured}, but those "
