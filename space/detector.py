@@ -1,0 +1,126 @@
+"""Where the cars are in a photo: NanoDet-g, run by ONNX Runtime.
+
+The network (Lyu 2020, https://github.com/RangiLyu/nanodet) was trained on COCO. How it became
+`nanodet/nanodet.onnx`, and its licenses, stand in `nanodet/README.md`.
+"""
+
+import math
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from space.boxes import Box
+
+NANODET = Path(__file__).parent / "nanodet" / "nanodet.onnx"
+
+MIN_SCORE = 0.35  # from which on something counts as a vehicle
+MAX_OVERLAP = 0.5  # intersection over union from which on two boxes are the same vehicle
+MAX_CARS = 12
+
+_SIDE = 416
+_MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # of blue, green and red
+_STD = np.array([57.375, 57.12, 58.395], np.float32)
+
+
+class Detection(NamedTuple):
+    """A vehicle: where it is, and how sure the detector is, 0 to 1."""
+
+    box: Box
+    score: float
+
+    @property
+    def prominence(self) -> float:
+        """How likely the photo is of this car: it is large, sure, and near the middle."""
+        across = (self.box.left + self.box.right) / 2 - 0.5
+        down = (self.box.upper + self.box.lower) / 2 - 0.5
+        return self.box.area * self.score * (1 - math.hypot(across, down))
+
+
+class Detector:
+    """Finds cars, vans, trucks and buses. Safe to share between threads.
+
+    The network is opened at the first photo, on as many threads as ONNX Runtime likes best.
+    """
+
+    def __init__(self, path: Path = NANODET):
+        self._path = path
+        self._lock = threading.Lock()
+        self._session: Any = None
+
+    def detect(self, picture: Image.Image) -> list[Detection]:
+        """Finds the vehicles in a picture.
+
+        Args:
+            picture: RGB, of any size.
+
+        Returns:
+            At most `MAX_CARS`, the most prominent first; none where there is no vehicle.
+        """
+        pixels, scale = _letterboxed(picture)
+        session = self._opened()
+        scores, boxes = session.run(["scores", "boxes"], {session.get_inputs()[0].name: pixels})
+        chosen = np.flatnonzero(scores >= MIN_SCORE)
+        width, height = picture.size
+        sides = np.array([width, height, width, height], np.float64) * scale
+        shares = (boxes[chosen] / sides).clip(0, 1)
+        kept = _suppressed(shares, scores[chosen])
+        found = [Detection(Box(*shares[k].tolist()), float(scores[chosen][k])) for k in kept]
+        found = [detection for detection in found if detection.box.area > 0]
+        return sorted(found, key=lambda detection: -detection.prominence)[:MAX_CARS]
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._session is None:
+                import onnxruntime  # takes a while, and a program may never need it
+
+                options = onnxruntime.SessionOptions()
+                options.log_severity_level = 3
+                self._session = onnxruntime.InferenceSession(
+                    self._path, options, providers=["CPUExecutionProvider"]
+                )
+        return self._session
+
+
+@cache
+def default_detector() -> Detector:
+    """The detector that all recognizers of a process share."""
+    return Detector()
+
+
+def _letterboxed(picture: Image.Image) -> tuple[np.ndarray, float]:
+    """The network's input, (1, 3, side, side), and by what the picture was scaled to fit in.
+
+    The picture lies in the upper left corner; the rest is the mean color.
+    """
+    scale = _SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    pixels = np.zeros((1, 3, _SIDE, _SIDE), np.float32)
+    blue_first = np.asarray(small, np.float32)[:, :, ::-1]
+    pixels[0, :, :height, :width] = ((blue_first - _MEAN) / _STD).transpose(2, 0, 1)
+    return pixels, scale
+
+
+def _suppressed(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
+    """Non-maximum suppression: the numbers of boxes of which no surer one overlaps much.
+
+    Args:
+        boxes: shape (boxes, 4).
+        scores: shape (boxes,).
+    """
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kept: list[int] = []
+    rest = np.argsort(-scores, kind="stable")
+    while rest.size:
+        best, rest = int(rest[0]), rest[1:]
+        kept.append(best)
+        upper_left = np.maximum(boxes[rest, :2], boxes[best, :2])
+        lower_right = np.minimum(boxes[rest, 2:], boxes[best, 2:])
+        shared = (lower_right - upper_left).clip(min=0).prod(axis=1)
+        union = areas[rest] + areas[best] - shared
+        rest = rest[shared <= MAX_OVERLAP * union]
+    return kept
