@@ -57,9 +57,9 @@ def test_missing_files_are_listed(stanford):
     assert (problem.path, problem.reason) == ("cars_train/00003.jpg", "the file is missing")
 
 
-def test_the_real_stanford_cars_lack_1176_photos(real_data):
+def test_the_real_stanford_cars_lack_part_of_the_test_half(real_data):
     source = read_source(f"stanford_cars={real_data / 'stanford_cars'}")
-    assert (len(source.photos), len(source.problems)) == (6968, 1176)
+    assert (len(source.photos), len(source.problems)) == (10769, 5416)
     assert len(source.label_names) == 196
     assert source.label_names[0] == "AM General Hummer SUV 2000"
 
