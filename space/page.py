@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
@@ -202,10 +203,20 @@ def _photo_input(**options: Any) -> gr.Image:
     decode = component.preprocess
 
     def preprocess(payload):
-        return payload.path if payload and payload.path else decode(payload)
+        if payload and payload.path:
+            return _received(payload.path)
+        return decode(payload)
 
     component.preprocess = preprocess  # type: ignore[method-assign]
     return component
+
+
+def _received(path: str) -> str:
+    """A file that this server received; any other path is refused, whether it exists or not."""
+    uploads = Path(get_upload_folder()).resolve()
+    if not Path(path).resolve().is_relative_to(uploads):
+        raise _refusal("the photo was not uploaded to this server; upload it first")
+    return path
 
 
 def _open(path: str | None) -> Image.Image:
