@@ -6,7 +6,6 @@ The network (Lyu 2020, https://github.com/RangiLyu/nanodet) was trained on COCO.
 
 import math
 import threading
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,12 +82,6 @@ class Detector:
                     self._path, options, providers=["CPUExecutionProvider"]
                 )
         return self._session
-
-
-@cache
-def default_detector() -> Detector:
-    """The detector that all recognizers of a process share."""
-    return Detector()
 
 
 def _letterboxed(picture: Image.Image) -> tuple[np.ndarray, float]:

@@ -10,34 +10,19 @@ al. 2019, WS-DAN, arXiv:1901.09891), and needs neither training nor a detector.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
+from space.boxes import WHOLE, Box
 
 # Of what is kept of a photo for a second look, in pixels: a box of a third of it still has more
 # than networks take in.
 DETAIL = 1024
 
 _CELL = 8  # pixels of the enlarged heat map for each of its places
-
-
-class Box(NamedTuple):
-    """A part of a photo, in shares of its width and height, 0 to 1."""
-
-    left: float
-    upper: float
-    right: float
-    lower: float
-
-    @property
-    def area(self) -> float:
-        """Its share of the photo's area."""
-        return (self.right - self.left) * (self.lower - self.upper)
-
-
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 def box_around(heat: torch.Tensor, share: float, margin: float) -> Box:
