@@ -147,7 +147,7 @@ def _license_id(text: str) -> str:
 
 def _refuse_research_sets(specs: Sequence[str], data: DataSet, permission: str) -> None:
     for spec, source in zip(specs, data.sources, strict=True):
-        found = find_research_set(spec, source, data.photos)
+        found = find_research_set(spec, source)
         if found and not permission.strip():
             raise DataError(
                 f"--data {spec} is {found}. Its photos belong to their photographers and may not "
