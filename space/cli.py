@@ -2,8 +2,11 @@
 
 import argparse
 import csv
+import glob
 import json
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -13,13 +16,13 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
 from space.checkpoints import CheckpointError
-from space.photos import PHOTO_SUFFIXES
 from space.recognizer import BATCH_SIZE, CarRecognizer
+from space.walk import photos_in
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -37,6 +40,9 @@ examples:
 exit status: 0 all photos were read, 1 some could not be read (their rows say
 why), 2 wrong usage or no usable checkpoint, 130 interrupted."""
 
+# How files that this command wrote begin.
+_CSV_START, _JSONL_START = b"path,label,make,", b'{"path": '
+
 Writer = Callable[[Path, Recognition], None]
 
 
@@ -44,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if wrong := _check_outputs(options):
+        print(f"marque: {_printable(wrong)}", file=sys.stderr)
+        return WRONG_USAGE
     if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -142,16 +151,48 @@ def _open(path: Path) -> TextIO:
 
 
 def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yields files as given and the photos in folders, depth first in alphabetical order."""
+    """Yields files as given and the photos in folders, depth first in alphabetical order.
+
+    A pattern that no shell has expanded, such as '*.jpg', is expanded where no file is called so.
+    """
     for path in paths:
-        if path.is_dir():
-            for below in sorted(path.iterdir()):
-                if below.is_dir():
-                    yield from find_photos([below])
-                elif below.suffix.lower() in PHOTO_SUFFIXES:
-                    yield below
+        if _is_folder(path):
+            yield from photos_in(path)
+        elif glob.has_magic(str(path)) and not os.path.lexists(path):
+            found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+            yield from find_photos(map(Path, found)) if found else (path,)
         else:
             yield path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # opening it says why, in its row
+
+
+def _check_outputs(options: argparse.Namespace) -> str | None:
+    """Why the files to write cannot be those: nothing that is not an answer file is overwritten."""
+    if options.csv and options.jsonl and options.csv.resolve() == options.jsonl.resolve():
+        return f"--csv and --jsonl are the same file, {options.csv}; give two names"
+    for option, path, start in (
+        ("--csv", options.csv, _CSV_START),
+        ("--jsonl", options.jsonl, _JSONL_START),
+    ):
+        try:
+            if path is None or not path.is_file():
+                continue
+            with path.open("rb") as file:
+                found = file.read(len(start))
+        except OSError:
+            continue  # opening it for writing says why
+        if found and found != start:
+            return (
+                f"{option} {path} exists and holds no answers of this command, so it is not "
+                "overwritten; give another name, or remove it"
+            )
+    return None
 
 
 def _run(
@@ -191,13 +232,14 @@ def _block(console: Console) -> Writer:
     """One photo on the terminal: all its answers."""
 
     def write(path: Path, recognition: Recognition) -> None:
-        console.print(f"[bold]{escape(str(path))}[/bold]")
+        console.print(Text(_printable(path, breaks=True), style="bold"))
         if recognition.error:
-            console.print(f"  [red]{escape(recognition.error)}[/red]")
+            console.print(Text.assemble("  ", (_printable(recognition.error), "red")))
         for car in recognition.predictions:
-            console.print("  " + _columns(car))
+            console.print(Text("  " + _columns(car)))
         if recognition.verdict:
-            console.print(f"  {_verdict(recognition)}: {escape(recognition.reason)}")
+            reason = _printable(recognition.reason)
+            console.print(Text.assemble("  ", _verdict(recognition), f": {reason}"))
 
     return write
 
@@ -207,22 +249,43 @@ def _line(console: Console) -> Writer:
 
     def write(path: Path, recognition: Recognition) -> None:
         if recognition.error:
-            console.print(f"[red]{escape(recognition.error)}[/red]")
+            console.print(Text(_printable(recognition.error), style="red"))
         else:
             best = _columns(recognition.predictions[0])
-            console.print(f"{_verdict(recognition)}  {best}  [dim]{escape(str(path))}[/dim]")
+            name = (_printable(path, breaks=True), "dim")
+            console.print(Text.assemble(_verdict(recognition), f"  {best}  ", name))
 
     return write
 
 
-def _verdict(recognition: Recognition) -> str:
-    colour = {AUTO_TAG: "green", REVIEW: "yellow", REJECTED: "red"}[recognition.verdict]
-    return f"[{colour}]{recognition.verdict:<8}[/{colour}]"
+def _verdict(recognition: Recognition) -> tuple[str, str]:
+    color = {AUTO_TAG: "green", REVIEW: "yellow", REJECTED: "red"}[recognition.verdict]
+    return f"{recognition.verdict:<8}", color
 
 
 def _columns(car: Prediction) -> str:
-    make, model = escape(car.make), escape(car.model)
+    make, model = _printable(car.make), _printable(car.model)
     return f"{car.confidence:6.1%}  {make:<13} {car.year or '':>4}  {model:<32}"
+
+
+def _printable(text: object, breaks: bool = False) -> str:
+    """A name without what a terminal would obey: control and direction characters are spelled out.
+
+    Args:
+        breaks: line breaks stay, as in the name of a file.
+    """
+    return "".join(
+        character
+        if unicodedata.category(character) not in ("Cc", "Cf") or (breaks and character == "\n")
+        else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet runs: text that begins like a formula has an apostrophe before."""
+    dangerous = isinstance(value, str | Path) and str(value).startswith(tuple("=+-@\t\r"))
+    return f"'{value}" if dangerous else value
 
 
 def _csv(file: TextIO, top_k: int) -> Writer:
@@ -243,7 +306,7 @@ def _csv(file: TextIO, top_k: int) -> Writer:
         for car in recognition.predictions[1:]:
             cells += [car.label, f"{car.confidence:.4f}"]
         cells += [""] * (7 + len(others) - len(cells))
-        output.writerow([path, *cells, recognition.error or ""])
+        output.writerow(map(_cell, [path, *cells, recognition.error or ""]))
 
     return write
 

@@ -5,6 +5,8 @@ means the same pixels everywhere.
 """
 
 import io
+import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -18,6 +20,8 @@ pillow_heif.register_heif_opener()
 MAX_BYTES = 50 * 1024 * 1024
 # Beyond this Pillow itself speaks of a decompression bomb; an RGB picture of it takes 270 MB.
 MAX_PIXELS = 89_478_485
+# A photo is resized by its shorter side: a strip of few rows would grow beyond all memory.
+MAX_ASPECT = 3000
 
 # What a walk through a folder takes for a photo. A file named outright is opened whatever it is
 # called.
@@ -77,14 +81,21 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
     name = name or str(source)
     try:
         if path.is_dir():
+            os.scandir(path).close()  # one that cannot be listed says so
             raise PhotoError(f"{name} is a folder, not a photo")
-        _check_size(path.stat().st_size, name)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise PhotoError(f"{name} is not a file but a pipe, a socket or a device")
+        _check_size(status.st_size, name)
         with path.open("rb") as file:
             return _open(file, name)
     except FileNotFoundError:
         raise PhotoError(f"{name} does not exist") from None
-    except OSError as error:
-        raise PhotoError(f"{name} cannot be read: {error.strerror or error}") from error
+    except PhotoError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{name} cannot be read: {why}") from error
 
 
 def _check_size(size: int, name: str) -> None:
@@ -121,6 +132,12 @@ def _decode(picture: Image.Image, name: str) -> Image.Image:
         )
     if width == 0 or height == 0:
         raise PhotoError(f"{name} has no pixels ({width}x{height})")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PhotoError(
+            f"{name} is a strip of {width}x{height} pixels; "
+            f"the longer side may be {MAX_ASPECT} times the shorter one"
+        )
+    _check_planes(picture, name)
     try:
         picture.load()
     except Exception as error:
@@ -136,6 +153,20 @@ def _decode(picture: Image.Image, name: str) -> Image.Image:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     rgb.info.clear()  # what is upright now must not be turned again
     return rgb
+
+
+def _check_planes(picture: Image.Image, name: str) -> None:
+    """Refuses a TIFF that Pillow decodes wrongly without a word: colors of 16 bits in planes."""
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return
+    bits = tags.get(ExifTags.Base.BitsPerSample, (8,))
+    planar = tags.get(ExifTags.Base.PlanarConfiguration, 1) == 2
+    if planar and len(bits) > 1 and max(bits) > 8:
+        raise PhotoError(
+            f"{name} is a TIFF with {max(bits)} bits a color in separate planes, which cannot be "
+            "read here; save it interleaved, or as PNG"
+        )
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

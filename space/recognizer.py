@@ -187,6 +187,9 @@ class CarRecognizer:
                     errors.append(None)
                 except PhotoError as error:
                     errors.append(str(error))
+                except Exception as error:  # whatever one photo raises is the row of that photo
+                    name = photo if isinstance(photo, str | Path) else "the photo"
+                    errors.append(f"{name} cannot be used: {str(error) or type(error).__name__}")
             recognitions = iter(self._recognize(readable, top_k) if readable else ())
             for reason in errors:
                 yield Recognition(error=reason) if reason else next(recognitions)

@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, which photos it finds, how it ends."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -9,8 +10,19 @@ from pathlib import Path
 
 import pytest
 from conftest import SIGHTS, TINY_LABELS, draw_car
+from rich.console import Console
 
-from space.cli import INTERRUPTED, OK, SOME_UNREADABLE, WRONG_USAGE, find_photos, main
+from space.answers import REVIEW, Prediction, Recognition
+from space.cli import (
+    INTERRUPTED,
+    OK,
+    SOME_UNREADABLE,
+    WRONG_USAGE,
+    _block,
+    _line,
+    find_photos,
+    main,
+)
 from space.gate import KINDS
 from space.recognizer import CarRecognizer
 
@@ -421,3 +433,113 @@ def test_file_that_cannot_be_written_is_wrong_usage(marque, photos, option, name
 def test_full_disk_is_told_in_one_line(marque, photos):
     status, _, errors = marque(photos, "--csv", "/dev/full")
     assert (status, errors) == (WRONG_USAGE, "marque: No space left on device\n")
+
+
+# What is never overwritten, obeyed or run
+
+
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+def test_file_that_holds_no_answers_is_not_overwritten(marque, tmp_path, option):
+    for name in ("1.png", "2.png"):
+        draw_car(1).save(tmp_path / name)
+    before = (tmp_path / "1.png").read_bytes()
+    status, output, errors = marque(option, tmp_path / "1.png", tmp_path / "2.png")
+    assert (status, output) == (WRONG_USAGE, "")
+    assert "not overwritten" in errors
+    assert (tmp_path / "1.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--csv", "--jsonl"])
+def test_file_of_an_earlier_run_is_written_again(marque, photos, tmp_path, option):
+    for _ in range(2):
+        assert marque(photos, option, tmp_path / "cars")[0] == marque(photos)[0]
+    assert (tmp_path / "cars").stat().st_size
+
+
+def test_two_outputs_need_two_files(marque, photos, tmp_path):
+    same = tmp_path / "folder" / ".." / "cars"
+    (tmp_path / "folder").mkdir()
+    status, _, errors = marque(photos, "--csv", tmp_path / "cars", "--jsonl", same)
+    assert status == WRONG_USAGE
+    assert "same file" in errors
+    assert not (tmp_path / "cars").exists()
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_cell_that_begins_like_a_formula_is_text(marque, tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    draw_car(1).save(f"{start}1.png")
+    marque("--csv", "cars.csv", "--", f"{start}1.png")
+    assert [row["path"] for row in read_csv(tmp_path / "cars.csv")] == [f"'{start}1.png"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["\x1b[2J\x07.png", "\u202egnp.exe.png", "[bold 13 x]\x9b.png"])
+def test_terminal_obeys_no_name(marque, tmp_path, name, count):
+    draw_car(1).save(tmp_path / name)
+    status, output, errors = marque(*[tmp_path / name] * count)
+    assert status == OK
+    assert output.count(name.encode("unicode_escape").decode()) == count
+    assert not set(output + errors) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
+@pytest.mark.parametrize("writer", [_block, _line])
+@pytest.mark.parametrize("label", ["[/bold 13 x]", "[/]", "\x1b]0;x\x07", "two\nlines"])
+def test_terminal_obeys_no_label(writer, label):
+    car = Prediction(label, label, label, None, 0.9, 0.9)
+    terminal = Console(file=io.StringIO(), width=200)
+    writer(terminal)(Path("x.png"), Recognition(REVIEW, label, predictions=(car,)))
+    printed = terminal.file.getvalue()
+    assert label.encode("unicode_escape").decode() in printed
+    assert not set(printed) & {"\x1b", "\x07"}
+
+
+# How folders are walked
+
+
+def test_hidden_and_system_folders_and_files_are_passed_over(tmp_path):
+    for name in ("._x.jpg", ".hidden/x.jpg", "__MACOSX/x.jpg", "@eaDir/x.jpg", "a/x.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_photos([tmp_path])) == [tmp_path / "a/x.jpg"]
+
+
+def test_link_to_a_folder_above_ends(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.jpg").touch()
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "a/loop.jpg").symlink_to("loop.jpg")  # a link to itself is a row, not an end
+    assert list(find_photos([tmp_path])) == [tmp_path / "a/loop.jpg", tmp_path / "a/x.jpg"]
+
+
+def test_folder_that_cannot_be_listed_costs_one_row(marque, photos, tmp_path, monkeypatch):
+    closed = photos / "closed"
+    closed.mkdir()
+    iterdir, scandir = Path.iterdir, os.scandir
+
+    def refused(of):  # root may list every folder, so permissions alone would not show it
+        def listed(path):
+            if Path(path) == closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return of(path)
+
+        return listed
+
+    expected = len(list(find_photos([photos])))
+    monkeypatch.setattr(Path, "iterdir", refused(iterdir))
+    monkeypatch.setattr(os, "scandir", refused(scandir))
+    status, _, _ = marque(photos, "--csv", tmp_path / "cars.csv")
+    rows = read_csv(tmp_path / "cars.csv")
+    assert status == SOME_UNREADABLE
+    assert len(rows) == expected + 1
+    assert [row["error"] for row in rows if row["path"] == str(closed)] == [
+        f"{closed} cannot be read: Permission denied"
+    ]
+
+
+def test_pattern_that_no_shell_expanded_is_expanded(tmp_path):
+    for name in ("b.jpg", "a.jpg", "[x].jpg"):
+        (tmp_path / name).touch()
+    assert list(find_photos([tmp_path / "?.jpg"])) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert list(find_photos([tmp_path / "[x].jpg"])) == [tmp_path / "[x].jpg"]
+    assert list(find_photos([tmp_path / "*.png"])) == [tmp_path / "*.png"]

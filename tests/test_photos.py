@@ -1,6 +1,8 @@
 """The door for photos: every format and colour mode, rotation, limits, and what is refused."""
 
 import io
+import os
+import socket
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -389,3 +391,51 @@ def test_given_picture_is_named_by_its_file(tmp_path):
     path.write_bytes(encode(draw_car(1), "PNG")[:300])
     with Image.open(path) as picture, pytest.raises(PhotoError, match=r"cut\.png is damaged"):
         load_photo(picture)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (89_000_000, 1), (30_010, 10)])
+def test_strip_is_refused_before_decoding(size):
+    with pytest.raises(PhotoError, match=f"strip of {size[0]}x{size[1]} pixels"):
+        load_photo(png_header(*size))
+
+
+def test_wide_panorama_is_read():
+    assert load_photo(encode(Image.new("RGB", (3000, 30), "blue"), "PNG")).size == (3000, 30)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: socket.socket(socket.AF_UNIX).bind(path)])
+def test_what_is_no_regular_file_is_refused_unopened(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)  # the name of a socket may be 108 bytes long
+    make("x.jpg")
+    with pytest.raises(PhotoError, match=r"^x\.jpg is not a file"):
+        load_photo("x.jpg")
+
+
+def test_name_that_no_file_can_have_is_refused():
+    with pytest.raises(PhotoError, match="cannot be read"):
+        load_photo("a\0b.jpg")
+
+
+@pytest.mark.parametrize("planar", [1, 2])
+def test_tiff_of_16_bit_colours_is_read_right_or_refused_by_kind(planar):
+    values = np.full((8, 8, 3), (60000, 30000, 1000), "<u2")
+    data = (values if planar == 1 else values.transpose(2, 0, 1)).tobytes()
+    strips = 1 if planar == 1 else 3
+    size = len(data) // strips
+    arrays = 8 + 2 + 10 * 12 + 4
+    first = arrays + 6 + 8 * strips
+    entries = [
+        (256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 3, arrays), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, strips, arrays + 6 if strips > 1 else first), (277, 3, 1, 3), (278, 4, 1, 8),
+        (279, 4, strips, arrays + 6 + 4 * strips if strips > 1 else size), (284, 3, 1, planar),
+    ]  # fmt: skip
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    tiff += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    tiff += struct.pack("<3H", 16, 16, 16)
+    tiff += struct.pack(f"<{strips}I", *(first + number * size for number in range(strips)))
+    tiff += struct.pack(f"<{strips}I", *[size] * strips) + data
+    if planar == 1:
+        assert_colour(load_photo(tiff), (60000 // 257, 30000 // 257, 1000 // 257))
+    else:
+        with pytest.raises(PhotoError, match="16 bits a color in separate planes"):
+            load_photo(tiff)

@@ -430,3 +430,19 @@ def test_bundled_checkpoint_names_most_cars_it_has_never_seen(bundled, real_data
         for answer, (_, label) in zip(answers, rows, strict=True)
     ]
     assert sum(right) / len(right) >= 0.80
+
+
+def test_whatever_one_photo_raises_is_its_row(tiny_recognizer, monkeypatch):
+    view = CarRecognizer.view
+
+    def starved(self, photo):
+        if photo.size == (33, 33):
+            raise MemoryError
+        return view(self, photo)
+
+    monkeypatch.setattr(CarRecognizer, "view", starved)
+    photos = [draw_car(1), Image.new("RGB", (33, 33)), draw_car(2)]
+    answers = list(tiny_recognizer.stream(photos))
+    assert [answer.error for answer in answers] == [
+        None, "the photo cannot be used: MemoryError", None,
+    ]  # fmt: skip

@@ -1,8 +1,11 @@
 """Adapters: every layout becomes the same table, and what cannot be matched is listed."""
 
+import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -320,3 +323,157 @@ def test_a_source_is_matched_to_the_classes_of_a_checkpoint(tmp_path):
     source = read_source(f"mine={tmp_path}")
     cars = [Car("BMW", "M3", 2012), Car("Audi", "A4", None)]
     assert match(source, ["BMW M3 2012", "Audi A4"], cars) == {"2012 bmw m3": "BMW M3 2012"}
+
+
+# Folders as people have them
+
+
+def files_of(folder: Path, *paths: str) -> dict[str, tuple[str, str]]:
+    """For each photo that is read, its label and official part."""
+    for path in paths:
+        photo(folder / path)
+    source = read_source(f"mine=folder:{folder}")
+    names = source.label_names
+    rows = zip(*(source.photos[c] for c in ("path", "label", "official")), strict=True)
+    return {path: (names[label], official) for path, label, official in rows}
+
+
+def test_unlabelled_part_beside_labelled_ones_is_no_class(tmp_path):
+    assert files_of(tmp_path, "train/Audi/1.jpg", "train/Kia/1.jpg", "test/1.jpg") == {
+        "train/Audi/1.jpg": ("Audi", "train"),
+        "train/Kia/1.jpg": ("Kia", "train"),
+    }
+    (problem,) = read_source(f"mine=folder:{tmp_path}").problems
+    assert (problem.path, problem.reason) == ("test/1.jpg", "it lies in no folder of a class")
+
+
+@pytest.mark.parametrize("around", ["data", "data/cars"])
+def test_folder_around_everything_is_no_class(tmp_path, around):
+    paths = [f"{around}/{path}" for path in ("Train/Audi/1.jpg", "Train/Kia/1.jpg")]
+    assert files_of(tmp_path, *paths) == dict(
+        zip(paths, [("Audi", "train"), ("Kia", "train")], strict=True)
+    )
+
+
+def test_make_around_everything_stays_the_make(tmp_path):
+    assert set(files_of(tmp_path, "BMW/X5/1.jpg", "BMW/X3/1.jpg").values()) == {
+        ("BMW X5", ""), ("BMW X3", ""),
+    }  # fmt: skip
+
+
+def test_hidden_folders_are_no_classes_and_strays_are_listed(tmp_path):
+    found = files_of(
+        tmp_path, "Audi/1.jpg", "Kia/1.jpg", ".ipynb_checkpoints/1.jpg", "__MACOSX/Audi/1.jpg",
+        "stray.jpg",
+    )  # fmt: skip
+    assert set(found) == {"Audi/1.jpg", "Kia/1.jpg"}
+    (problem,) = read_source(f"mine=folder:{tmp_path}").problems
+    assert problem.path == "stray.jpg"
+
+
+def test_linked_class_folders_are_read(tmp_path):
+    photo(tmp_path / "elsewhere/1.jpg")
+    photo(tmp_path / "cars/Audi/1.jpg")
+    (tmp_path / "cars/Kia").symlink_to(tmp_path / "elsewhere")
+    assert files_of(tmp_path / "cars") == {"Audi/1.jpg": ("Audi", ""), "Kia/1.jpg": ("Kia", "")}
+
+
+@pytest.mark.parametrize("bad", [os.fsdecode(b"caf\xe9"), "two\nlines", "a\x1bb"])
+@pytest.mark.parametrize("where", ["{}/1.jpg", "Audi/{}.jpg"])
+def test_bad_name_costs_one_row(tmp_path, bad, where):
+    path = where.format(bad)
+    assert set(files_of(tmp_path, "Audi/1.jpg", "Kia/1.jpg", path)) == {"Audi/1.jpg", "Kia/1.jpg"}
+    (problem,) = read_source(f"mine=folder:{tmp_path}").problems
+    assert problem.path == path.encode("utf-8", "backslashreplace").decode()
+    assert "rename it" in problem.reason
+
+
+def test_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photo(tmp_path / "cars/Audi/1.jpg")
+    assert len(read_source("mine=~/cars").photos) == 1
+    assert len(read_source("mine=folder:~/cars").photos) == 1
+
+
+# Stanford Cars and zips as people have them
+
+
+@pytest.mark.parametrize(
+    ("devkit", "cars"),
+    [
+        ("car_devkit/devkit", "cars_train/cars_train"),
+        ("stanford_cars/devkit", "stanford_cars/cars_train"),
+        ("stanford_cars/car_devkit/devkit", "stanford_cars/cars_train/cars_train"),
+    ],
+)
+def test_the_layouts_of_mirrors_are_read(stanford, tmp_path, devkit, cars):
+    folder = tmp_path / "mirror"
+    for source, target in (("devkit", devkit), ("cars_train", cars)):
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (stanford / source).rename(folder / target)
+    source = read_source(f"cars={folder}")
+    assert source.photos["path"] == [f"{cars}/0000{n}.jpg" for n in (1, 2, 4)]
+    assert source.photos["label"] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("number", [0, -1, 3])
+def test_impossible_class_number_is_refused(stanford, number):
+    rows = np.array([("00001.jpg", number)], dtype=[("fname", object), ("class", object)])
+    savemat(stanford / "devkit" / "cars_train_annos.mat", {"annotations": rows})
+    with pytest.raises(DataError, match=rf"00001\.jpg has the class {number}, .* from 1 to 2"):
+        read_source(f"cars={stanford}")
+
+
+def test_one_file_for_all_photos_is_read(tmp_path):
+    kinds = [("relative_im_path", object), ("class", object), ("test", object)]
+    rows = np.array([("car_ims/1.jpg", 2, 0), ("car_ims/2.jpg", 1, 1)], dtype=kinds)
+    names = np.array(["AM General Hummer SUV 2000", "Acura RL Sedan 2012"], dtype=object)
+    savemat(tmp_path / "cars_annos.mat", {"annotations": rows, "class_names": names})
+    for n in (1, 2):
+        photo(tmp_path / f"car_ims/{n}.jpg")
+    source = read_source(f"cars={tmp_path}")
+    assert source.photos["path"] == ["car_ims/1.jpg", "car_ims/2.jpg"]
+    assert (source.photos["label"], source.photos["official"]) == ([1, 0], ["train", "test"])
+
+
+def zipped(path: Path, name: str, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+
+
+def test_replaced_zip_is_unpacked_again(tmp_path):
+    photo(tmp_path / "car.jpg")
+    content = (tmp_path / "car.jpg").read_bytes()
+    for number, label in enumerate(("Audi", "Kia")):
+        zipped(tmp_path / "cars.zip", f"{label}/1.jpg", content)
+        os.utime(tmp_path / "cars.zip", (number, number))
+        assert read_source(f"mine={tmp_path / 'cars.zip'}").photos["path"] == [f"{label}/1.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "deflate64", "damaged", "cut"])
+def test_zip_that_cannot_be_unpacked_is_refused_and_leaves_nothing(tmp_path, kind):
+    path = tmp_path / "cars.zip"
+    zipped(path, "Audi/1.jpg", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    central = content.index(b"PK\1\2")
+    if kind == "encrypted":
+        content[6] |= 1
+        content[central + 8] |= 1
+    elif kind == "deflate64":
+        content[8] = content[central + 10] = 9
+    elif kind == "damaged":
+        content[45:60] = bytes(15)
+    else:
+        del content[-30:]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cars\.zip cannot be unpacked"):
+        read_source(f"mine={path}")
+    assert [below.name for below in tmp_path.iterdir()] == ["cars.zip"]
+
+
+def test_zip_that_would_fill_the_disk_is_refused_unopened(tmp_path, monkeypatch):
+    zipped(tmp_path / "cars.zip", "Audi/1.jpg", bytes(1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+    with pytest.raises(DataError, match="unpacked it has 1000 bytes, and 999 are free"):
+        read_source(f"mine={tmp_path / 'cars.zip'}")
+    assert [below.name for below in tmp_path.iterdir()] == ["cars.zip"]

@@ -1,6 +1,7 @@
 """What every data set is read into, whatever its layout."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from space.labels import Car
-from space.photos import PHOTO_SUFFIXES
+from space.walk import photos_in
 
 # What the parts of published data sets are called, and which official part they are.
 OFFICIAL = {
@@ -118,7 +119,9 @@ def from_files(
     """
     present, missing = [], []
     for file in files:
-        if (folder / file.path).is_file():
+        if reason := bad_name(file.path):
+            missing.append(Problem(name, printable(file.path), reason))
+        elif (folder / file.path).is_file():
             present.append(file)
         else:
             missing.append(Problem(name, file.path, "the file is missing"))
@@ -136,11 +139,31 @@ def from_files(
 
 
 def photos_below(folder: Path) -> list[str]:
-    """Every photo at any depth, as a path relative to the folder, in the same order anywhere."""
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES
-        and not path.name.startswith(".")  # macOS leaves "._photo.jpg" beside photo.jpg
-        and path.is_file()
-    )
+    """Every photo at any depth, as a path relative to the folder, in the same order anywhere.
+
+    Raises:
+        DataError: a folder within cannot be listed.
+    """
+    paths = []
+    for path in photos_in(folder):
+        if path.is_file():
+            paths.append(path.relative_to(folder).as_posix())
+        elif path.is_dir():
+            raise DataError(f"{path} cannot be listed; allow it (`chmod u+rx`), or move it away")
+    return sorted(paths)
+
+
+def bad_name(path: str) -> str | None:
+    """Why a path cannot name a photo and its class in the tables of a run, or None."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        return "its name holds a line break or another control character; rename it"
+    return None
+
+
+def printable(path: str) -> str:
+    """A path as tables in UTF-8 can hold it."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -79,7 +79,9 @@ def locate(spec: str) -> tuple[str, str, str]:
         location = str(Path(os.environ["MARQUE_DATA"]) / name)
     prefix, _, rest = location.partition(":")
     adapter = prefix if prefix in ADAPTERS else None
-    location = fetch(spec, rest if adapter else location)
+    # No shell expands the "~" of NAME=~/cars.
+    location = rest if adapter else location
+    location = fetch(spec, str(Path(location).expanduser()) if location[:1] == "~" else location)
     adapter = adapter or _guess(name, location)
     if adapter is None:
         raise DataError(f"--data {spec}: there is no folder {location}")
@@ -102,7 +104,7 @@ def _guess(name: str, location: str) -> str | None:
             return "hub"
         if name in ADAPTERS:
             return name
-        return "stanford_cars" if (path / "devkit").is_dir() else "folder"
+        return "stanford_cars" if stanford.find_devkit(path) else "folder"
     if location.count("/") == 1 and not location.startswith((".", "/", "~")):
         return "hub"
     return None

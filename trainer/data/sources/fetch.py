@@ -1,5 +1,6 @@
 """Brings a data set to this disk when it is not a folder yet: a zip, or a data set of Kaggle."""
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -27,17 +28,34 @@ def fetch(spec: str, location: str) -> str:
 
 
 def _unpack(spec: str, archive: Path) -> Path:
-    """Unpacks a zip beside itself, once."""
+    """Unpacks a zip beside itself, once, and again when the zip has changed.
+
+    What was unpacked from which zip stands beside the folder, in `.unpacked.from`.
+    """
     folder = archive.with_name(archive.name + ".unpacked")
-    if folder.is_dir():
-        return folder
+    stamp = archive.with_name(archive.name + ".unpacked.from")
     unfinished = archive.with_name(archive.name + ".unpacking")
     try:
+        if not archive.exists() and folder.is_dir():
+            return folder  # the zip was removed once it had been unpacked
+        status = archive.stat()
+        version = f"{status.st_size} bytes, {status.st_mtime_ns}"
+        if folder.is_dir() and stamp.is_file() and stamp.read_text("utf-8") == version:
+            return folder
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
         with zipfile.ZipFile(archive) as file:
+            needed = sum(entry.file_size for entry in file.infolist())
+            free = shutil.disk_usage(archive.parent).free
+            if needed > free:
+                raise OSError(f"unpacked it has {needed} bytes, and {free} are free")
             file.extractall(unfinished)
-    except (OSError, zipfile.BadZipFile) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+        stamp.write_text(version, "utf-8")
+    except Exception as error:  # zipfile and its decoders raise nearly anything on broken files
         raise DataError(f"--data {spec}: {archive} cannot be unpacked: {error}") from error
-    unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -12,8 +12,10 @@ from trainer.data.source import (
     File,
     Problem,
     Source,
+    bad_name,
     from_files,
     photos_below,
+    printable,
 )
 
 
@@ -24,15 +26,23 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Folders within a folder that is named like a make are its models, and years within those:
     BMW/X5/ is the class "BMW X5", BMW/X5/2019/ is "BMW X5 2019". Where all folders at the top are
     parts (train, test, val), the classes lie in them, and one list of classes holds for all parts.
+    Folders around everything count for nothing. Photos in no folder of a class are problems.
     """
     folder = _existing(name, location)
-    paths = [path for path in photos_below(folder) if "/" in path]
-    parted = all(path.split("/")[0] in OFFICIAL and path.count("/") > 1 for path in paths)
-    photos = []
-    for path in paths:
-        folders = path.split("/")[:-1]
-        official = OFFICIAL[folders.pop(0)] if parted else ""
-        photos.append(File(path, _label(folders), official))
+    paths = photos_below(folder)
+    around = _around(paths)
+    tops = [path.split("/")[around:] for path in paths]
+    parted = all(top[0].lower() in OFFICIAL for top in tops if len(top) > 1) and any(
+        len(top) > 2 for top in tops
+    )
+    photos, problems = [], []
+    for path, (*folders, _) in zip(paths, tops, strict=True):
+        official = OFFICIAL[folders.pop(0).lower()] if parted and folders else ""
+        reason = bad_name(path) or (None if folders else "it lies in no folder of a class")
+        if reason:
+            problems.append(Problem(name, printable(path), reason))
+        else:
+            photos.append(File(path, _label(folders), official))
     if not photos:
         raise DataError(
             f"--data {name}={location}: no photo lies in a folder of its own class there; "
@@ -40,7 +50,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
             f"{name}=filenames:{location}"
         )
     cars = {label: car_of(label) for label in sorted({photo.label for photo in photos})}
-    return from_files(name, folder, photos, cars)
+    return from_files(name, folder, photos, cars, problems)
 
 
 def read_file_names(name: str, location: str, columns: Columns) -> Source:
@@ -62,6 +72,20 @@ def read_file_names(name: str, location: str, columns: Columns) -> Source:
     if not photos:
         raise DataError(f"--data {name}=filenames:{location}: no file name there holds a make")
     return from_files(name, folder, photos, dict(sorted(cars.items())), problems)
+
+
+def _around(paths: list[str]) -> int:
+    """How many folders lie around everything and are neither a class, a make nor a part."""
+    for depth in range(min((path.count("/") for path in paths), default=0)):
+        names = {path.split("/")[depth] for path in paths}
+        name = next(iter(names))
+        words = re.split(r"[\s_]+", name.strip())
+        found = find_make(words)
+        is_make = found is not None and found[1] == len(words)
+        deeper = any(path.count("/") > depth + 1 for path in paths)
+        if len(names) > 1 or not deeper or is_make or name.lower() in OFFICIAL:
+            return depth
+    return 0
 
 
 def _label(folders: list[str]) -> str:
