@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -104,7 +105,11 @@ class ClassifierGate:
         self._engine = engine_of(checkpoint)
         self._data_config = checkpoint.data_config
         self._threshold = threshold
-        self.to_pixels = to_pixels(checkpoint.data_config)
+        self._to_pixels = to_pixels(checkpoint.data_config)
+
+    def to_pixels(self, picture: Image.Image) -> torch.Tensor:
+        """What the network is shown of a photo: uint8, shape (3, height, width)."""
+        return torch.from_numpy(self._to_pixels(picture))
 
     def refusals(self, pixels: torch.Tensor) -> list[str | None]:
         """For each photo why it is refused, or None.

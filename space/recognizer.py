@@ -200,7 +200,7 @@ class CarRecognizer:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        return self._to_pixels(load_photo(photo))
+        return torch.from_numpy(self._to_pixels(load_photo(photo)))
 
     def view(self, photo: PhotoSource) -> View:
         """Makes a photo ready to be looked at.
@@ -209,7 +209,7 @@ class CarRecognizer:
             PhotoError: the photo cannot be read.
         """
         picture = load_photo(photo)
-        pixels = self._to_pixels(picture)
+        pixels = torch.from_numpy(self._to_pixels(picture))
         gate_pixels = self._classifier_gate.to_pixels(picture) if self._classifier_gate else None
         if self.second_look is None:
             return View(pixels, None, gate_pixels)
@@ -237,7 +237,9 @@ class CarRecognizer:
         for number, view in enumerate(views):
             boxes[number] = box = self.second_look.box(heat[number])
             if box and view.picture:
-                parts[number] = self._to_pixels(crop(view.picture, box, self.data_config))
+                parts[number] = torch.from_numpy(
+                    self._to_pixels(crop(view.picture, box, self.data_config))
+                )
         if parts:
             again = list(parts)
             closer = self.sight(torch.stack(list(parts.values()))).logits

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -138,7 +139,7 @@ def exterior_checkpoint(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=len(labels)).eval()
     to_input = to_pixels(TINY_DATA_CONFIG)
-    pixels = torch.stack([to_input(SIGHTS[PART]), to_input(SIGHTS[CAR])])
+    pixels = torch.from_numpy(np.stack([to_input(SIGHTS[kind]) for kind in (PART, CAR)]))
     with torch.no_grad():
         features = TorchEngine(model)(normalize(pixels, TINY_DATA_CONFIG)).features
         means = features[:, -model.num_features :]

@@ -79,7 +79,7 @@ def test_what_is_cut_out_is_what_the_network_was_shown_there(mode, share, size):
     side = min(size) // 6
     patch = (width // 2 + side // 2, height // 2 - side, width // 2 + 3 * side // 2, height // 2)
     picture.paste("white", patch)
-    shown = to_pixels(data_config)(picture)[0] > 128
+    shown = torch.from_numpy(to_pixels(data_config)(picture))[0] > 128
     rows, columns = shown.any(dim=1).nonzero(), shown.any(dim=0).nonzero()
     ends = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     part = crop(picture, Box(*(int(end) / 64 for end in ends)), data_config)

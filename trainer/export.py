@@ -17,6 +17,7 @@ from typing import Any
 if not __package__:  # run as a script: the repository is the place to import from, not trainer/
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
@@ -172,8 +173,8 @@ def difference(checkpoint: Checkpoint, folder: Path) -> float:
     In batches of several sizes, as a share of the largest value of each output.
     """
     prepare = to_pixels(checkpoint.data_config)
-    pixels = torch.stack([prepare(draw_car(seed, size=(320, 240))) for seed in range(_PHOTOS)])
-    inputs = normalize(pixels, checkpoint.data_config)
+    pixels = np.stack([prepare(draw_car(seed, size=(320, 240))) for seed in range(_PHOTOS)])
+    inputs = normalize(torch.from_numpy(pixels), checkpoint.data_config)
     expected = TorchEngine(checkpoint.model)(inputs)
     engine = OnnxEngine(folder, len(checkpoint.labels), checkpoint.data_config["input_size"])
     batches = [engine(batch) for batch in inputs.split([1, 2, _PHOTOS - 3])]

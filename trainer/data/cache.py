@@ -124,7 +124,7 @@ class PhotoCache:
         if key in index:
             return key, None, index[key].error
         try:
-            return key, self._transform(load_photo(content)).numpy(), ""
+            return key, self._transform(load_photo(content)), ""
         except PhotoError as error:
             return key, None, str(error)
 

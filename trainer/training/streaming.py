@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import fsspec
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
@@ -143,7 +144,7 @@ class StreamedPhotos(torch.utils.data.IterableDataset):
 
             def read() -> tuple[torch.Tensor, torch.Tensor]:
                 pixels, targets = zip(*islice(photos, self._batch_size), strict=True)
-                return torch.stack(pixels), torch.tensor(targets)
+                return torch.from_numpy(np.stack(pixels)), torch.tensor(targets)
 
             waiting = deque(reader.submit(read) for _ in range(min(_AHEAD, self._batches)))
             for number in range(self._batches):
@@ -166,7 +167,7 @@ class StreamedPhotos(torch.utils.data.IterableDataset):
                 flush=True,
             )
 
-    def _photos(self, decoders: ThreadPoolExecutor) -> Iterator[tuple[torch.Tensor, int]]:
+    def _photos(self, decoders: ThreadPoolExecutor) -> Iterator[tuple[np.ndarray, int]]:
         """Usable photos without end, pass after pass over the stream."""
         while True:
             usable = False
@@ -183,7 +184,7 @@ class StreamedPhotos(torch.utils.data.IterableDataset):
                 reason = self._first_reason or "it has fewer photos than there are processes"
                 raise DataError(f"--data {self._stream.spec}: no photo can be used: {reason}")
 
-    def _load(self, example: Mapping[str, Any]) -> tuple[torch.Tensor, int] | str:
+    def _load(self, example: Mapping[str, Any]) -> tuple[np.ndarray, int] | str:
         """A photo's pixels and class, or what is wrong with it."""
         target = self._stream.target_of(example)
         if target is None:
