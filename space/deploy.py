@@ -27,7 +27,7 @@ _APP = ROOT / "app.py"
 MODEL = "model.txt"
 
 # Of this package, what a page never imports.
-_NOT_SERVED = {"__main__.py", "cli.py", "deploy.py", "detector.py", "upload.py"}
+_NOT_SERVED = {"__main__.py", "cli.py", "deploy.py", "detector.py", "upload.py", "walk.py"}
 
 _ABOUT = """
 # Marque
