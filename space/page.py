@@ -180,7 +180,8 @@ def launch(page: gr.Blocks, **options: Any):
 
     GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where, as in every gradio app.
     """
-    return page.queue(max_size=64).launch(
+    # Without api_open=False, /run and /api would answer past the queue and its limits.
+    return page.queue(max_size=64, api_open=False).launch(
         # System fonts: nothing is fetched from a font server, and the page is there at once.
         theme=gr.themes.Soft(
             primary_hue="blue",
@@ -214,7 +215,11 @@ def _photo_input(**options: Any) -> gr.Image:
 def _received(path: str) -> str:
     """A file that this server received; any other path is refused, whether it exists or not."""
     uploads = Path(get_upload_folder()).resolve()
-    if not Path(path).resolve().is_relative_to(uploads):
+    try:
+        received = Path(path).resolve().is_relative_to(uploads)
+    except (OSError, ValueError):  # no path at all, such as one with a NUL byte
+        received = False
+    if not received:
         raise _refusal("the photo was not uploaded to this server; upload it first")
     return path
 
