@@ -1,6 +1,7 @@
 """A checkpoint is a Hub repository on disk: written here, found here, opened strictly here.
 
-    config.json        architecture, label names, preprocessing (timm's `pretrained_cfg`)
+    config.json        architecture, label names, preprocessing (timm's `pretrained_cfg`, and
+                       `car_crop`: how the car is cut out of a photo first)
     model.safetensors  the weights, under timm's own names
     classes.txt        one label a line, in the order of the network's outputs
     training.json      how it was made
@@ -18,7 +19,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from safetensors.torch import load_file, save_file
 from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
 from space.heads import MlpHead, replace_classifier
 from space.labels import Car, parse_label
+from space.preprocessing import CarCrop
 from space.transforms import DATA_KEYS
 
 BUNDLED = Path(__file__).parent / "checkpoint"
@@ -85,6 +87,7 @@ class Checkpoint:
         cars: the make, model and year that each label means.
         data_config: timm's preprocessing keys: input_size (3, height, width), interpolation,
             crop_pct, crop_mode, mean, std.
+        car_crop: how the car is cut out of a photo before that; None looks at the whole photo.
         folder: where it lies on this disk.
         source: how the user named it: a folder, `org/name`, `org/name@revision`, or "bundled".
         revision: the commit on the Hub, or for a folder "sha256:" and the start of the hash of
@@ -95,6 +98,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     cars: tuple[Car, ...]
     data_config: dict[str, Any]
+    car_crop: CarCrop | None
     folder: Path
     source: str
     revision: str
@@ -110,6 +114,7 @@ def save_checkpoint(
     cars: Sequence[Car] | None = None,
     data_config: Mapping[str, Any],
     training: Mapping[str, Any],
+    car_crop: CarCrop | None = None,
     license: str = "mit",
     dtype: torch.dtype = torch.float16,
 ) -> None:
@@ -124,6 +129,7 @@ def save_checkpoint(
         cars: what each label means; by default what `parse_label` reads in it.
         data_config: see `Checkpoint.data_config`.
         training: what to keep in training.json.
+        car_crop: see `Checkpoint.car_crop`.
         license: of the weights, as the Hub calls it.
         dtype: of the floating-point weights in the file.
 
@@ -152,6 +158,7 @@ def save_checkpoint(
         ],
         "model_args": dict(model_args),
         **({"mlp_head": list(head.hidden)} if isinstance(head, MlpHead) else {}),
+        **({"car_crop": asdict(car_crop)} if car_crop else {}),
         # Tells transformers to compute in float32 although the file is smaller than that.
         "dtype": "float32",
         "pretrained_cfg": {
@@ -206,6 +213,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
         labels=labels,
         cars=_read_cars(folder, config, labels),
         data_config=data_config,
+        car_crop=_read_car_crop(folder, config),
         folder=folder,
         source="bundled" if source is None else str(source),
         revision=commit or f"sha256:{file_hash(folder / WEIGHTS)[:12]}",
@@ -393,6 +401,19 @@ def _read_data_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     data_config = {key: pretrained_cfg[key] for key in DATA_KEYS}
     data_config["input_size"] = tuple(data_config["input_size"])
     return data_config
+
+
+def _read_car_crop(folder: Path, config: dict[str, Any]) -> CarCrop | None:
+    found = config.get("car_crop")
+    if found is None:
+        return None
+    try:
+        return CarCrop(**found)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f'{folder / CONFIG}: car_crop must be {{"margin": a number from 0 to 1}}, or be left '
+            f"out to look at whole photos ({error})"
+        ) from None
 
 
 def _build(folder: Path, config: dict[str, Any], num_classes: int) -> Any:

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, hf_hub_download, metadata_load, metadata_save
 from huggingface_hub.errors import EntryNotFoundError
 
 from space.checkpoints import BUNDLED, WANTED, Checkpoint, CheckpointError, open_checkpoint
+from space.detector import NANODET
 from space.upload import UploadError, explained, files_below, repo_id, upload
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +28,7 @@ _APP = ROOT / "app.py"
 MODEL = "model.txt"
 
 # Of this package, what a page never imports.
-_NOT_SERVED = {"__main__.py", "cli.py", "deploy.py", "detector.py", "upload.py", "walk.py"}
+_NOT_SERVED = {"__main__.py", "cli.py", "deploy.py", "upload.py", "walk.py"}
 
 _ABOUT = """
 # Marque
@@ -101,6 +102,7 @@ def stage(folder: Path, model: str | None = None) -> None:
     for path in sorted((ROOT / "space").glob("*.py")):
         if path.name not in _NOT_SERVED:
             shutil.copyfile(path, folder / "space" / path.name)
+    shutil.copytree(NANODET.parent, folder / "space" / NANODET.parent.name)
     head = metadata_load(ROOT / "README.md") or {}
     if model is None:
         (folder / "space" / BUNDLED.name).mkdir()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from space import checkpoints
 from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint, save_checkpoint
 from space.labels import Car, parse_label
+from space.preprocessing import CarCrop
 from space.recognizer import CarRecognizer
 
 CLASSIFIER = "classifier.weight"
@@ -78,6 +79,14 @@ def test_opened_checkpoint_is_what_was_saved(tmp_path):
     assert json.loads((opened.folder / "training.json").read_text("utf-8")) == {"epochs": 3}
     for name, tensor in opened.model.state_dict().items():
         torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=0)
+
+
+def test_car_crop_is_kept_and_without_one_whole_photos_are_looked_at(tmp_path):
+    save(tmp_path, tiny_model(), car_crop=CarCrop(0.125))
+    assert open_checkpoint(tmp_path).car_crop == CarCrop(0.125)
+    save(tmp_path, tiny_model())
+    assert open_checkpoint(tmp_path).car_crop is None
+    assert "car_crop" not in json.loads((tmp_path / "config.json").read_text("utf-8"))
 
 
 def test_opened_network_is_ready_to_answer(folder):
@@ -247,6 +256,14 @@ def test_model_arguments_that_the_network_does_not_take_are_named(folder):
 def test_missing_preprocessing_is_refused(folder):
     change_config(folder, pretrained_cfg=None)
     assert_refused(folder, "has no pretrained_cfg")
+
+
+@pytest.mark.parametrize(
+    "found", [{}, 0.1, [0.1], {"margin": -1}, {"margin": None}, {"margin": 0.1, "side": 2}]
+)
+def test_car_crop_that_is_none_is_refused(folder, found):
+    change_config(folder, car_crop=found)
+    assert_refused(folder, r'config\.json: car_crop must be {"margin": a number from 0 to 1}, or')
 
 
 @pytest.mark.parametrize("key", TINY_DATA_CONFIG)

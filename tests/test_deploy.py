@@ -20,6 +20,7 @@ from huggingface_hub import hf_hub_download
 
 from space.checkpoints import BUNDLED, WANTED
 from space.deploy import main
+from space.detector import NANODET
 
 ROOT = Path(__file__).parent.parent
 CARD = b"---\nlicense: mit\ndatasets:\n- org/cars\n---\n# A model\n"
@@ -122,7 +123,8 @@ def imported(files: Mapping[str, bytes]) -> tuple[set[str], set[str]]:
 def test_a_space_gets_what_its_page_imports_and_no_more(space):
     ours, _ = imported(space)
     others = {".gitattributes", "LICENSE", "README.md", "model.txt", "requirements.txt"}
-    assert set(space) == ours | others
+    detector = {f"space/nanodet/{path.name}" for path in NANODET.parent.iterdir()}
+    assert set(space) == ours | others | detector
 
 
 def test_a_space_installs_what_its_page_imports(space):

@@ -1,0 +1,95 @@
+"""From a photo to what the network sees of it: the car, cut out of the photo as it was taken.
+
+Serving, evaluation and training all go through `Preprocessor`, so that a car is framed alike
+everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from space.boxes import WHOLE, Box, crop, grown
+from space.detector import Detector
+from space.transforms import to_pixels
+
+
+@dataclass(frozen=True)
+class CarCrop:
+    """How a checkpoint wants cars cut out of photos.
+
+    Attributes:
+        margin: how much is kept around the detector's box on each side, as a share of the box's
+            width or height, 0 to 1.
+
+    Raises:
+        ValueError: the margin is none.
+    """
+
+    margin: float
+
+    def __post_init__(self):
+        margin = self.margin
+        if isinstance(margin, bool) or not isinstance(margin, (int, float)):
+            raise ValueError(f"the margin of a car crop is a number, not {margin!r}")
+        if not 0 <= margin <= 1:
+            raise ValueError(f"the margin of a car crop is from 0 to 1, not {margin}")
+
+    def region(self, box: Box | None) -> Box:
+        """The part of a photo to look at: the car and its margin, or all where there is no car."""
+        return WHOLE if box is None else grown(box, self.margin)
+
+
+class Prepared(NamedTuple):
+    """What the network sees of a photo, or of one car in it.
+
+    Attributes:
+        pixels: uint8, shape (3, height, width).
+        box: the car as the detector found it; None where the whole photo is looked at.
+        cars_found: how many vehicles the detector found in the photo; None where it was not asked.
+    """
+
+    pixels: np.ndarray
+    box: Box | None = None
+    cars_found: int | None = None
+
+
+class Preprocessor:
+    """Cuts the car out of a photo and shrinks it to the network's input. Safe between threads."""
+
+    def __init__(
+        self,
+        data_config: Mapping[str, Any],
+        car_crop: CarCrop | None = None,
+        detector: Detector | None = None,
+    ):
+        """Takes the preprocessing of a checkpoint.
+
+        Args:
+            data_config: see `space.transforms.to_pixels`.
+            car_crop: None looks at the whole photo.
+            detector: the one that is shipped by default; not asked without a `car_crop`.
+        """
+        self.car_crop = car_crop
+        self._to_pixels = to_pixels(data_config)
+        self._detector = detector or Detector()
+
+    def __call__(self, picture: Image.Image) -> Prepared:
+        """The most prominent car of an upright RGB picture; all of it where none is found."""
+        return self.each_car(picture)[0]
+
+    def each_car(self, picture: Image.Image) -> list[Prepared]:
+        """Every car that is found, the most prominent first; else the whole picture alone."""
+        if self.car_crop is None:
+            return [Prepared(self._to_pixels(picture))]
+        boxes = [detection.box for detection in self._detector.detect(picture)]
+        if not boxes:
+            return [Prepared(self.cut(picture, None), cars_found=0)]
+        return [Prepared(self.cut(picture, box), box, len(boxes)) for box in boxes]
+
+    def cut(self, picture: Image.Image, box: Box | None) -> np.ndarray:
+        """The pixels of a car whose box is known; of the whole picture if that is None."""
+        region = self.car_crop.region(box) if self.car_crop else WHOLE
+        return self._to_pixels(crop(picture, region))

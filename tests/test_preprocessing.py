@@ -1,0 +1,86 @@
+"""From a photo to what the network sees of it: whole, or the car cut out of it."""
+
+import numpy as np
+import pytest
+from conftest import TINY_DATA_CONFIG, draw_car
+from PIL import Image
+
+from space.boxes import WHOLE, Box, corners, crop, grown
+from space.detector import Detection, Detector
+from space.photos import load_photo
+from space.preprocessing import CarCrop, Preprocessor
+from space.transforms import to_pixels
+
+
+class Finds(Detector):
+    """A detector that finds what it is told to."""
+
+    def __init__(self, *boxes: Box):
+        super().__init__()
+        self._boxes = boxes
+
+    def detect(self, picture):
+        return [Detection(box, 0.9) for box in self._boxes]
+
+
+LEFT, RIGHT = Box(0.1, 0.3, 0.4, 0.6), Box(0.55, 0.25, 0.95, 0.75)
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return draw_car(1, size=(400, 200))
+
+
+def test_without_a_car_crop_the_photo_is_looked_at_whole_and_no_detector_asked(picture):
+    prepared = Preprocessor(TINY_DATA_CONFIG, None, Finds(LEFT))(picture)
+    assert np.array_equal(prepared.pixels, to_pixels(TINY_DATA_CONFIG)(picture))
+    assert (prepared.box, prepared.cars_found) == (None, None)
+
+
+def test_the_car_is_cut_out_of_the_photo_as_it_was_taken(picture):
+    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), Finds(RIGHT, LEFT))(picture)
+    # A tenth of 160 and of 100 pixels around (220, 50, 380, 150).
+    expected = to_pixels(TINY_DATA_CONFIG)(picture.crop((204, 40, 396, 160)))
+    assert np.array_equal(prepared.pixels, expected)
+    assert (prepared.box, prepared.cars_found) == (RIGHT, 2)
+
+
+def test_photo_in_which_no_car_is_found_is_looked_at_whole(picture):
+    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), Finds())(picture)
+    assert np.array_equal(prepared.pixels, to_pixels(TINY_DATA_CONFIG)(picture))
+    assert (prepared.box, prepared.cars_found) == (None, 0)
+
+
+def test_each_car_is_cut_out_for_itself(picture):
+    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), Finds(RIGHT, LEFT))
+    each = preprocess.each_car(picture)
+    assert [(car.box, car.cars_found) for car in each] == [(RIGHT, 2), (LEFT, 2)]
+    for car in each:
+        assert np.array_equal(car.pixels, to_pixels(TINY_DATA_CONFIG)(crop(picture, car.box)))
+        assert np.array_equal(car.pixels, preprocess.cut(picture, car.box))
+
+
+def test_known_box_is_framed_as_a_found_one():
+    assert CarCrop(0.2).region(LEFT) == grown(LEFT, 0.2)
+    assert CarCrop(0.2).region(None) == WHOLE
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.01, float("nan"), float("inf"), 10**400, "0.1", True])
+def test_margin_that_is_none_is_refused(margin):
+    with pytest.raises(ValueError, match="the margin of a car crop"):
+        CarCrop(margin)
+
+
+def test_car_in_a_real_photo_is_found_and_cut_out(real_data):
+    """A car pasted into a scene: what is cut out lies where it was pasted, and is most of it."""
+    car = load_photo(real_data / "stanford_cars" / "cars_train" / "00002.jpg").resize((360, 240))
+    scene = Image.new("RGB", (1200, 800), (120, 130, 140))
+    scene.paste(car, (800, 500))
+    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.05))
+    found = preprocess(scene)
+    assert found.box is not None
+    left, upper, right, lower = corners(found.box, scene.size)
+    assert 790 < left < right < 1170
+    assert 490 < upper < lower < 750
+    assert (right - left) * (lower - upper) > 0.5 * 360 * 240
+    assert np.array_equal(found.pixels, preprocess.cut(scene, found.box))
