@@ -1,8 +1,8 @@
 """Marque's web page.
 
-MARQUE_MODEL chooses the checkpoint that answers, MARQUE_GATE one that decides which photos are
-rejected: a folder, or org/name[@revision]. Without MARQUE_MODEL, the one answers that model.txt
-beside this file names, as `python -m space.deploy` writes it, and without that the bundled one.
+MARQUE_MODEL chooses the checkpoint that answers: a folder, or org/name[@revision]. Without it, the
+one answers that model.txt beside this file names, as `python -m space.deploy` writes it, and
+without that the bundled one.
 """
 
 import os
@@ -17,10 +17,7 @@ from space.recognizer import CarRecognizer
 def main() -> None:
     """Loads the recogniser, builds the page, serves it until it is stopped."""
     try:
-        recognizer = CarRecognizer.from_pretrained(
-            os.environ.get("MARQUE_MODEL") or _deployed(),
-            gate=os.environ.get("MARQUE_GATE") or None,
-        )
+        recognizer = CarRecognizer.from_pretrained(os.environ.get("MARQUE_MODEL") or _deployed())
     except CheckpointError as error:
         sys.exit(f"marque: {error}")
     launch(build_page(recognizer))

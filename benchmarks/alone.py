@@ -17,7 +17,6 @@ import numpy as np
 from space.answers import MAKE
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
-from space.second_look import CHOSEN
 from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Share, ranks
 from trainer.evaluation.photos import find_photos, look_at
@@ -59,8 +58,8 @@ def main() -> None:
 
 
 def opened(checkpoint: str | None) -> CarRecognizer:
-    """A recogniser that looks as all of them do in the end, whether it was evaluated or not."""
-    return CarRecognizer.from_pretrained(checkpoint, calibrated=False, second_look=CHOSEN)
+    """A recogniser as it is before calibration, whether it was evaluated or not."""
+    return CarRecognizer.from_pretrained(checkpoint, calibrated=False)
 
 
 def marks(

@@ -1,7 +1,10 @@
 """What Marque answers: plain data, the same for Python, the command line and the endpoints."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from space.boxes import Box
 
 AUTO_TAG, REVIEW, REJECTED = "auto-tag", "review", "rejected"
 
@@ -83,6 +86,9 @@ class Recognition:
         years: the years of the first prediction's model, best first; empty when it has none.
         plausible: the classes that the right one is among.
         error: why the photo could not be read, if so; all else is empty then.
+        box: which car was named, as shares of the photo's width and height; None where the whole
+            photo was looked at.
+        cars_found: how many vehicles are in the photo; None where the checkpoint looks for none.
     """
 
     verdict: str = ""
@@ -94,6 +100,12 @@ class Recognition:
     years: tuple[YearScore, ...] = ()
     plausible: Plausible | None = None
     error: str | None = None
+    box: Box | None = None
+    cars_found: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it in types that JSON has; the box as [left, upper, right, lower]."""
+        return asdict(self) | {"box": list(self.box) if self.box else None}
 
 
 def quoted(names: Sequence[str]) -> str:

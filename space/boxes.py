@@ -37,6 +37,17 @@ def grown(box: Box, margin: float) -> Box:
     )
 
 
+def inside(region: Box, box: Box) -> Box:
+    """A box of a region of a photo as a box of that photo."""
+    across, down = region.right - region.left, region.lower - region.upper
+    return Box(
+        region.left + box.left * across,
+        region.upper + box.upper * down,
+        region.left + box.right * across,
+        region.upper + box.lower * down,
+    )
+
+
 def corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box in whole pixels of a picture of `size` (width, height), at least one pixel a side."""
     width, height = size

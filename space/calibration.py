@@ -9,7 +9,6 @@ plausible     for each coverage the least probability of a class in the set (Sad
 known         the least logit of the best class with which a car counts as one of the classes, for
               checkpoints without a gate
 gate          the least probability of "car" in `space.gate`
-second_look   when and where photos are looked at again, see `space.second_look`
 """
 
 import json
@@ -23,7 +22,6 @@ import torch
 
 from space.answers import LEVELS
 from space.checkpoints import CALIBRATION, WEIGHTS, CheckpointError, file_hash
-from space.second_look import SecondLook
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,6 @@ class Calibration:
         plausible: coverage, such as "0.95", to least probability.
         known: least logit of the best class; None when nothing is rejected for it.
         gate: least probability of "car"; None when the checkpoint has no gate.
-        second_look: with which all of this was measured; None when each photo is looked at once.
     """
 
     temperature: float
@@ -73,14 +70,12 @@ class Calibration:
     plausible: Mapping[str, float]
     known: float | None = None
     gate: float | None = None
-    second_look: SecondLook | None = None
 
     def __post_init__(self):
         if _number(self.temperature) <= 0:
             raise ValueError("the temperature must be above 0")
         thresholds = [value for levels in self.thresholds.values() for value in levels.values()]
-        look = asdict(self.second_look).values() if self.second_look else ()
-        for value in (*thresholds, *self.plausible.values(), self.known, self.gate, *look):
+        for value in (*thresholds, *self.plausible.values(), self.known, self.gate):
             if value is not None:
                 _number(value)
 
@@ -111,9 +106,6 @@ def read_calibration(folder: Path) -> Calibration | None:
             plausible={name: _number(value) for name, value in content["plausible"].items()},
             known=content["known"],
             gate=content["gate"],
-            second_look=None
-            if content["second_look"] is None
-            else SecondLook(**content["second_look"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

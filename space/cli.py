@@ -9,7 +9,6 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from io import TextIOWrapper
 from itertools import tee
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
+from space.boxes import Box
 from space.checkpoints import CheckpointError
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from space.walk import photos_in
@@ -60,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.model,
             precision=options.precision,
             coverage=options.coverage,
-            gate=options.gate,
         )
     except CheckpointError as error:
         print(f"marque: {error}", file=sys.stderr)
@@ -121,11 +120,13 @@ def _parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--gate", metavar="SOURCE",
-        help="a checkpoint with a class called exterior, which decides what is rejected",
+        "--all-cars", action="store_true",
+        help="name every car in a photo, each in a row of its own, the most prominent first",
     )  # fmt: skip
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a photo")
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write a JSON object a photo")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a photo, or a car")
+    parser.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="write a JSON object a photo, or a car"
+    )
     return parser
 
 
@@ -218,12 +219,17 @@ def _run(
         disable=total <= BATCH_SIZE,
     ) as progress:
         task = progress.add_task("", total=total)
-        answers = recognizer.stream(sources, options.top_k)
-        for path, recognition in zip(paths, answers, strict=True):
-            for write in writers:
-                write(path, recognition)
+        answers = (
+            recognizer.stream_all(sources, options.top_k)
+            if options.all_cars
+            else ([answer] for answer in recognizer.stream(sources, options.top_k))
+        )
+        for path, cars in zip(paths, answers, strict=True):
+            for recognition in cars:
+                for write in writers:
+                    write(path, recognition)
             done += 1
-            unreadable += recognition.error is not None
+            unreadable += cars[0].error is not None
             progress.advance(task)
     return done, unreadable
 
@@ -289,13 +295,14 @@ def _cell(value: object) -> object:
 
 
 def _csv(file: TextIO, top_k: int) -> Writer:
-    """One row a photo: the best answer in columns of its own, the others after it."""
+    """One row a car: the best answer in columns of its own, the others, and where the car is."""
     output = csv.writer(file)
     others = [
         f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
     ]
     first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
-    output.writerow([*first, *others, "error"])
+    place = [f"box_{side}" for side in Box._fields]
+    output.writerow([*first, *others, "error", *place, "cars_found"])
 
     def write(path: Path, recognition: Recognition) -> None:
         cells: list[object] = [""] * 7
@@ -306,7 +313,10 @@ def _csv(file: TextIO, top_k: int) -> Writer:
         for car in recognition.predictions[1:]:
             cells += [car.label, f"{car.confidence:.4f}"]
         cells += [""] * (7 + len(others) - len(cells))
-        output.writerow(map(_cell, [path, *cells, recognition.error or ""]))
+        cells += [recognition.error or ""]
+        cells += [f"{side:.4f}" for side in recognition.box] if recognition.box else [""] * 4
+        cells += ["" if recognition.cars_found is None else recognition.cars_found]
+        output.writerow(map(_cell, [path, *cells]))
 
     return write
 
@@ -316,7 +326,7 @@ def _jsonl(file: TextIO, recognizer: CarRecognizer) -> Writer:
     model = {"source": recognizer.source, "revision": recognizer.revision}
 
     def write(path: Path, recognition: Recognition) -> None:
-        row = {"path": str(path), **asdict(recognition), "model": model}
+        row = {"path": str(path), **recognition.as_json(), "model": model}
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     return write

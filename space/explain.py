@@ -1,4 +1,4 @@
-"""Grad-CAM: which part of the photo spoke for a class."""
+"""Grad-CAM: which part of the photo spoke for a class, drawn over it."""
 
 import copy
 import threading
@@ -14,11 +14,12 @@ from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.layers import SelectAdaptivePool2d
 
-from space.second_look import Box, place
+from space.boxes import Box
 from space.transforms import normalize
 
 MAX_SIDE = 1024  # of the overlay, in pixels: enough for a screen
-_FRAME = 2  # pixels of the line around what was looked at again
+_FRAME = 2  # pixels of the line around what the network saw
+_PHOTO_SHARE = 0.55  # of the colors of the overlay; the rest is heat
 
 # From a network and its layers to what makes heat maps of them, as the classes of
 # pytorch_grad_cam do.
@@ -44,7 +45,7 @@ def pooled_layer(model: Any) -> torch.nn.Module:
 
 
 class Explainer:
-    """Draws Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391).
+    """Makes Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391).
 
     Its hooks would make a network unsafe to share between threads, so it works on a copy of its
     own, made at the first use, one photo at a time.
@@ -72,29 +73,41 @@ class Explainer:
                 inputs = normalize(pixels.to(device), self._data_config)
                 return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 
-    def overlay(
-        self, picture: Image.Image, pixels: torch.Tensor, target: int, box: Box | None = None
-    ) -> Image.Image:
-        """The heat laid over the picture, RGB, and a frame around the box if there is one.
 
-        The network sees the whole photo squeezed into its input, so the heat map stretched back
-        to the photo's proportions lies where it belongs.
-        """
-        heat = Image.fromarray(self.heat(pixels, target))
-        picture = picture.copy()
-        picture.thumbnail((MAX_SIDE, MAX_SIDE))
-        heat = heat.resize(picture.size, Image.Resampling.BICUBIC)
-        overlay = show_cam_on_image(
-            np.asarray(picture, np.float32) / 255,
-            np.asarray(heat).clip(0, 1),
-            use_rgb=True,
-            image_weight=0.55,
-        )
-        drawn = Image.fromarray(overlay)
-        if box:
-            draw = ImageDraw.Draw(drawn)
-            sides = place(drawn.size, box, self._data_config)
-            # Dark beneath light, to be seen on any photo.
-            draw.rectangle(sides, outline="black", width=2 * _FRAME)
-            draw.rectangle(sides, outline="white", width=_FRAME)
-        return drawn
+def overlay(picture: Image.Image, heat: np.ndarray, seen: Box) -> Image.Image:
+    """Heat laid over the part of a picture that the network saw.
+
+    Args:
+        picture: the photo, RGB.
+        heat: 0 to 1, shape (rows, columns).
+        seen: where it belongs; what lies around it stays as it is, and a frame parts both.
+
+    Returns:
+        RGB, in the picture's proportions, at most `MAX_SIDE` pixels long.
+    """
+    picture = picture.copy()
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    width, height = picture.size
+    # Not `space.boxes.corners`: with a border the network saw more than the photo.
+    left, upper = round(seen.left * width), round(seen.upper * height)
+    right, lower = round(seen.right * width), round(seen.lower * height)
+    size = max(1, right - left), max(1, lower - upper)
+    stretched = Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)
+    laid = Image.new("F", picture.size)
+    laid.paste(stretched, (left, upper))
+    drawn = show_cam_on_image(
+        np.asarray(picture, np.float32) / 255,
+        np.asarray(laid).clip(0, 1),
+        use_rgb=True,
+        image_weight=_PHOTO_SHARE,
+    )
+    covered = Image.new("L", picture.size)
+    covered.paste(255, (left, upper, left + size[0], upper + size[1]))
+    picture.paste(Image.fromarray(drawn), mask=covered)
+    if covered.getextrema() != (255, 255):
+        draw = ImageDraw.Draw(picture)
+        sides = left, upper, left + size[0] - 1, upper + size[1] - 1
+        # Dark beneath light, to be seen on any photo.
+        draw.rectangle(sides, outline="black", width=2 * _FRAME)
+        draw.rectangle(sides, outline="white", width=_FRAME)
+    return picture

@@ -2,8 +2,7 @@
 
 import html
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,25 +62,40 @@ _HINT = '<p class="marque-hint">The answer appears here as soon as there is a ph
 
 
 def build_page(recognizer: CarRecognizer) -> gr.Blocks:
-    """The page, and the endpoints `/predict` and `/explain`, answering with one recogniser."""
+    """The page, and its endpoints, answering with one recogniser."""
 
     def predict(image: str, top_k: int = 5) -> dict[str, Any]:
-        """Names the car in a photo. Returns JSON: `verdict` (auto-tag, review or rejected),
-        `reason`, `level` (how much is sure: year, model, make or null), `predictions` (label, make,
-        model, year, confidence, score; best first), `makes`, `models`, `years`, `plausible`
-        (labels, coverage), `model` (source, revision) and `elapsed_ms`."""
+        """Names the most prominent car in a photo. Returns JSON: `verdict` (auto-tag, review or
+        rejected), `reason`, `level` (how much is sure: year, model, make or null), `predictions`
+        (label, make, model, year, confidence, score; best first), `makes`, `models`, `years`,
+        `plausible` (labels, coverage), `box` (the car: left, upper, right and lower as shares of
+        width and height, or null), `cars_found`, `model` (source, revision) and `elapsed_ms`."""
+        return answered(image, top_k, lambda *asked: answer_of(recognizer.predict(*asked)))
+
+    def predict_all(image: str, top_k: int = 5) -> dict[str, Any]:
+        """Names every car in a photo. Returns JSON: `cars`, a list with what `/predict` says of
+        each, the most prominent first, `model` and `elapsed_ms`."""
+        return answered(
+            image,
+            top_k,
+            lambda *asked: {"cars": [answer_of(car) for car in recognizer.predict_all(*asked)]},
+        )
+
+    def answered(image: str, top_k: int, ask: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         started = time.perf_counter()
         picture = _open(image)
         if top_k is None or top_k != int(top_k) or top_k < 1:
             raise _refusal(f"top_k is {top_k}; it must be a whole number of at least 1")
-        recognition = recognizer.predict(picture, int(top_k))
-        answer = asdict(recognition)
-        del answer["error"]  # a photo that cannot be read is refused above
         return {
-            **answer,
+            **ask(picture, int(top_k)),
             "model": {"source": recognizer.source, "revision": recognizer.revision},
             "elapsed_ms": round((time.perf_counter() - started) * 1000, 1),
         }
+
+    def answer_of(recognition: Recognition) -> dict[str, Any]:
+        answer = recognition.as_json()
+        del answer["error"]  # a photo that cannot be read is refused above
+        return answer
 
     def explain(image: str, label: str | None = None) -> Image.Image:
         """The photo with a heat map of what spoke for a class: the class `label`, exactly as
@@ -171,6 +185,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         image = _photo_input(label="image", visible=False)
         trigger = gr.Button(visible=False)
         trigger.click(predict, [image, top_k], answer, api_name="predict", **shared)
+        trigger.click(predict_all, [image, top_k], answer, api_name="predict_all", **shared)
         trigger.click(explain, [image, label], overlay_file, api_name="explain", **shared)
     return page
 
@@ -312,7 +327,7 @@ def _sentence(text: str) -> str:
 
 def _about(recognizer: CarRecognizer) -> str:
     calibration = recognizer.judge.calibration
-    rejected = ["photos that show no car from outside"] if recognizer.gated else []
+    rejected = ["photos that show no car from outside"] if recognizer.gate else []
     if calibration and calibration.known is not None:
         rejected.append("cars unlike all of them")
     behaviour = (

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from space.boxes import WHOLE, Box, crop, grown
+from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.detector import Detector
-from space.transforms import to_pixels
+from space.transforms import seen_part, to_pixels
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Preprocessor:
             detector: the one that is shipped by default; not asked without a `car_crop`.
         """
         self.car_crop = car_crop
+        self._data_config = data_config
         self._to_pixels = to_pixels(data_config)
         self._detector = detector or Detector()
 
@@ -93,3 +94,13 @@ class Preprocessor:
         """The pixels of a car whose box is known; of the whole picture if that is None."""
         region = self.car_crop.region(box) if self.car_crop else WHOLE
         return self._to_pixels(crop(picture, region))
+
+    def seen(self, size: tuple[int, int], box: Box | None) -> Box:
+        """The part of a photo that the network sees when the car is at `box`.
+
+        Args:
+            size: width and height of the photo in pixels.
+        """
+        region = self.car_crop.region(box) if self.car_crop else WHOLE
+        left, upper, right, lower = corners(region, size)
+        return inside(region, seen_part((right - left, lower - upper), self._data_config))

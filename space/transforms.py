@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from space.boxes import Box
+
 # The keys of a timm `pretrained_cfg` that say how a photo becomes numbers.
 GEOMETRY_KEYS = ("input_size", "interpolation", "crop_pct", "crop_mode")
 DATA_KEYS = (*GEOMETRY_KEYS, "mean", "std")
@@ -74,6 +76,24 @@ def _scaled_size(size: tuple[int, int], scaled: tuple[int, int], mode: str) -> t
 def _offset(size: int, wanted: int) -> int:
     """Where a side lies in the middle of the wanted one; below 0 where it is cut off."""
     return (wanted - size) // 2 if wanted > size else -round((size - wanted) / 2)
+
+
+def seen_part(size: tuple[int, int], data_config: Mapping[str, Any]) -> Box:
+    """The part of a picture that `to_pixels` keeps; beyond the picture where it adds a border.
+
+    Args:
+        size: width and height of the picture in pixels.
+        data_config: timm's `GEOMETRY_KEYS`.
+    """
+    mode, share = data_config["crop_mode"], data_config["crop_pct"]
+    if mode == "squash":
+        width = height = share
+    else:  # the short side, or with "border" the long one, is what is cut to the input's size
+        rows, columns = data_config["input_size"][1:]
+        scales = columns / size[0], rows / size[1]
+        scale = (min if mode == "border" else max)(scales) / share
+        width, height = columns / scale / size[0], rows / scale / size[1]
+    return Box((1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2)
 
 
 def normalize(pixels: torch.Tensor, data_config: Mapping[str, Any]) -> torch.Tensor:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -20,12 +19,12 @@ from hub import LocalHub
 from PIL import Image
 
 from space.answers import MAKE, MODEL, YEAR
+from space.boxes import Box
 from space.calibration import Calibration, ConfidenceMap
 from space.checkpoints import BUNDLED, CALIBRATION, WEIGHTS, file_hash, save_checkpoint, write_json
+from space.detector import Detection, Detector
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
-from space.network import TorchEngine
 from space.recognizer import CarRecognizer
-from space.transforms import normalize, to_pixels
 from trainer.audit import main as audit
 from trainer.data.cache import PhotoCache, geometry
 from trainer.evaluation.drawn import drawings
@@ -105,8 +104,7 @@ SIGHTS = {
 def calibrate(folder: Path, **changes) -> Path:
     """Writes the chosen calibration, with changes, and a gate that knows the SIGHTS by heart."""
     recognizer = CarRecognizer.from_pretrained(folder)
-    pixels = torch.stack([recognizer.pixels(SIGHTS[kind]) for kind in KINDS])
-    features = recognizer.sight(pixels).features
+    features = recognizer.look([recognizer.prepare(SIGHTS[kind]) for kind in KINDS]).features
     FeatureGate(20 * features, -10 * features.square().sum(dim=1), 0.5).save(folder)
     calibration = replace(CHOSEN, **changes)
     hashed = {"weights_sha256": file_hash(folder / WEIGHTS)}
@@ -132,30 +130,15 @@ def calibrated_folder(calibrated_checkpoint, tmp_path) -> Path:
     return shutil.copytree(calibrated_checkpoint, tmp_path / "calibrated")
 
 
-@pytest.fixture(scope="session")
-def exterior_checkpoint(tmp_path_factory) -> Path:
-    """A checkpoint that takes what is black for an interior and all else for an exterior."""
-    labels = ("interior", "exterior")
-    torch.manual_seed(0)
-    model = timm.create_model("test_efficientnet", num_classes=len(labels)).eval()
-    to_input = to_pixels(TINY_DATA_CONFIG)
-    pixels = torch.from_numpy(np.stack([to_input(SIGHTS[kind]) for kind in (PART, CAR)]))
-    with torch.no_grad():
-        features = TorchEngine(model)(normalize(pixels, TINY_DATA_CONFIG)).features
-        means = features[:, -model.num_features :]
-        model.classifier.weight.copy_(20 * means)
-        model.classifier.bias.copy_(-10 * means.square().sum(dim=1))
-    folder = tmp_path_factory.mktemp("exterior") / "checkpoint"
-    save_checkpoint(
-        folder,
-        model,
-        architecture="test_efficientnet",
-        model_args={},
-        labels=labels,
-        data_config=TINY_DATA_CONFIG,
-        training={"note": "for tests"},
-    )
-    return folder
+class FoundAt(Detector):
+    """A detector that finds cars where it is told to; drawn cars are none to the real one."""
+
+    def __init__(self, *boxes: Box):
+        super().__init__()
+        self._boxes = boxes
+
+    def detect(self, picture: Image.Image) -> list[Detection]:
+        return [Detection(box, 0.9) for box in self._boxes]
 
 
 @pytest.fixture(scope="session")

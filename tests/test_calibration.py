@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,12 +12,8 @@ from space.calibration import Calibration, ConfidenceMap, read_calibration
 from space.checkpoints import CALIBRATION, WANTED, CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
-from space.second_look import SecondLook
 
 MAPS = [ConfidenceMap(), ConfidenceMap(0.7, 1.3, 0.1), ConfidenceMap(2, 0, -1), ConfidenceMap(0, 3)]
-
-
-LOOK = SecondLook(share=0.4, margin=0.2, largest=0.5, weight=0.6)
 
 
 def change(folder, **changes):
@@ -76,9 +71,9 @@ def test_nulls_are_read(calibrated_folder):
     assert calibration.thresholds["0.98"][YEAR] is None
 
 
-def test_second_look_is_read(calibrated_folder):
-    calibrate(calibrated_folder, second_look=LOOK)
-    assert read_calibration(calibrated_folder).second_look == LOOK
+def test_second_look_of_an_older_calibration_is_passed_over(calibrated_folder):
+    change(calibrated_folder, second_look={"share": 0.35, "margin": 0.1})
+    assert read_calibration(calibrated_folder) == CHOSEN
 
 
 def test_checkpoint_without_calibration_has_none(tiny_checkpoint):
@@ -118,9 +113,6 @@ def test_missing_part_is_named(calibrated_folder, key):
         {"plausible": [0.95]},
         {"known": "far"},
         {"gate": float("inf")},
-        {"second_look": {"share": 0.5}},
-        {"second_look": asdict(LOOK) | {"largest": "half"}},
-        {"second_look": asdict(LOOK) | {"more": 1}},
     ],
 )
 def test_value_that_makes_no_sense_is_refused(calibrated_folder, changes):

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SIGHTS, TINY_LABELS, draw_car
+from conftest import SIGHTS, TINY_LABELS, FoundAt, draw_car
 from rich.console import Console
+from test_checkpoints import change_config
 
 from space.answers import REVIEW, Prediction, Recognition
+from space.boxes import Box
 from space.cli import (
     INTERRUPTED,
     OK,
@@ -160,7 +162,7 @@ def test_help_of_the_command_says_how_to_use_it():
         encoding="utf-8",
     )
     assert answer.stdout.startswith("usage: python -m space ")
-    options = ("--model", "--top-k", "--precision", "--coverage", "--gate", "--csv", "--jsonl")
+    options = ("--model", "--top-k", "--precision", "--coverage", "--all-cars", "--csv", "--jsonl")
     for part in (*options, "examples:", "exit status:"):
         assert part in answer.stdout
     assert max(map(len, answer.stdout.splitlines())) <= 80
@@ -190,6 +192,7 @@ def test_csv_holds_a_row_a_photo(marque, photos, tmp_path, tiny_recognizer):
         "label_2": second.label,
         "confidence_2": f"{second.confidence:.4f}",
         "error": "",
+        **dict.fromkeys(("box_left", "box_upper", "box_right", "box_lower", "cars_found"), ""),
     }
 
 
@@ -205,7 +208,7 @@ def test_csv_has_the_same_columns_when_there_are_fewer_classes(marque, photos, t
     marque(photos, "--csv", tmp_path / "cars.csv", "--top-k", 6)
     with (tmp_path / "cars.csv").open(newline="", encoding="utf-8") as file:
         widths = {len(row) for row in csv.reader(file)}
-    assert widths == {8 + 2 * 5 + 1}
+    assert widths == {8 + 2 * 5 + 1 + 5}
 
 
 def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer):
@@ -218,11 +221,47 @@ def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer
     assert [make["make"] for make in rows[0]["makes"]] == [make.make for make in answer.makes]
     assert list(rows[0]) == [
         "path", "verdict", "reason", "level", "predictions", "makes", "models", "years",
-        "plausible", "error", "model",
+        "plausible", "error", "box", "cars_found", "model",
     ]  # fmt: skip
     assert list(rows[0]["predictions"][0]) == [
         "label", "make", "model", "year", "confidence", "score",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def two_cars(calibrated_folder, monkeypatch) -> Path:
+    """A checkpoint that cuts cars out, with a detector that finds two in every photo."""
+    change_config(calibrated_folder, car_crop={"margin": 0.0})
+    detector = FoundAt(Box(0.5, 0.25, 1.0, 1.0), Box(0.0, 0.25, 0.25, 0.75))
+    monkeypatch.setattr("space.preprocessing.Detector", lambda: detector)
+    return calibrated_folder
+
+
+@pytest.mark.parametrize("options", [(), ("--all-cars",)])
+def test_both_files_hold_where_the_cars_are(two_cars, photos, tmp_path, capsys, options):
+    files = ("--csv", str(tmp_path / "o.csv"), "--jsonl", str(tmp_path / "o.jsonl"))
+    status = main(["--model", str(two_cars), str(photos), *files, *options])
+    assert (status, capsys.readouterr().err) == (
+        SOME_UNREADABLE, "marque: 1 of 4 photos could not be read\n",
+    )  # fmt: skip
+    boxes = [[0.5, 0.25, 1.0, 1.0], [0.0, 0.25, 0.25, 0.75]]
+    each = boxes if options else boxes[:1]
+    rows = read_jsonl(tmp_path / "o.jsonl")
+    paths = [str(photos / name) for name in ("a.png", "below/b.jpg", "broken.jpg", "c.webp")]
+    assert [(row["path"], row["box"], row["cars_found"]) for row in rows] == [
+        found
+        for path in paths
+        for found in (
+            [(path, None, None)] if "broken" in path else [(path, box, 2) for box in each]
+        )
+    ]
+    for cells, row in zip(read_csv(tmp_path / "o.csv"), rows, strict=True):
+        sides = [cells[f"box_{side}"] for side in ("left", "upper", "right", "lower")]
+        assert sides == [f"{side:.4f}" for side in row["box"] or ()] or sides == [""] * 4
+        assert cells["cars_found"] == str(row["cars_found"] or "")
+        assert list(cells)[-6:] == [
+            "error", "box_left", "box_upper", "box_right", "box_lower", "cars_found",
+        ]  # fmt: skip
 
 
 def test_both_files_hold_the_verdict(calibrated_marque, sights, tmp_path, calibrated_recognizer):
@@ -389,17 +428,6 @@ def test_precision_and_coverage_reach_the_answer(calibrated_marque, sights, tmp_
     (row,) = read_jsonl(tmp_path / "cars.jsonl")
     assert row["verdict"] == "review"
     assert row["plausible"]["coverage"] == 0.9
-
-
-def test_gate_decides_what_is_rejected(marque, sights, exterior_checkpoint):
-    _, output, _ = marque(sights, "--gate", exterior_checkpoint)
-    assert [line.split()[0] for line in output.splitlines()] == ["review", "rejected", "review"]
-
-
-def test_checkpoint_that_cannot_be_a_gate_is_wrong_usage(marque, photos, tiny_checkpoint):
-    status, output, errors = marque(photos, "--gate", tiny_checkpoint)
-    assert (status, output, errors.count("\n")) == (WRONG_USAGE, "", 1)
-    assert "cannot be a gate" in errors
 
 
 def test_no_photo_is_wrong_usage(marque, capsys):

@@ -17,7 +17,7 @@ from timm.layers import SelectAdaptivePool2d
 
 from space.checkpoints import open_checkpoint
 from space.explain import Explainer, last_stage, pooled_layer
-from space.photos import PhotoError
+from space.photos import PhotoError, load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST
 from trainer.evaluation.faithfulness import (
@@ -216,7 +216,7 @@ def test_the_mask_has_no_specks_and_no_holes(sees_red):
     cut_out.paste("black", (300, 300, 340, 340))  # a window
     cut_out.paste("white", (20, 20, 60, 60))  # a speck
     with Image.open(io.BytesIO(reader(cut_out, "JPEG")())) as saved:
-        mask = car_mask(sees_red, saved)
+        mask = car_mask(sees_red.preprocess.cut(load_photo(saved), None))
     assert mask.shape == (64, 64)
     wanted = np.zeros((64, 64), bool)
     wanted[20:50, 20:50] = True
@@ -225,8 +225,8 @@ def test_the_mask_has_no_specks_and_no_holes(sees_red):
     assert not mask[:15].any()
 
 
-def test_of_a_black_picture_nothing_is_the_car(sees_red):
-    assert not car_mask(sees_red, Image.new("RGB", (50, 40))).any()
+def test_of_a_black_picture_nothing_is_the_car():
+    assert not car_mask(np.zeros((3, 50, 40), np.uint8)).any()
 
 
 def test_the_interval_is_over_groups_not_photos():
@@ -259,7 +259,7 @@ def test_the_pooled_layer_gives_what_the_classifier_averages(architecture):
 
 def test_grad_cam_is_the_score_taken_apart(sees_red):
     """On the layer that is averaged, the class's weights say the same as HiResCAM."""
-    pixels = sees_red.pixels(scene(3)[0])[None]
+    pixels = torch.from_numpy(sees_red.prepare(scene(3)[0]).pixels)[None]
     explainer = Explainer(sees_red.model, TINY_DATA_CONFIG)
     same = [explainer.heat(pixels, 0, method) for method in (GradCAM, HiResCAM)]
     assert np.abs(same[0] - same[1]).max() < 1e-5

@@ -1,17 +1,13 @@
-"""The gate: what it refuses, with which reason, and which gate cannot stand there."""
-
-import shutil
+"""The gate: what it refuses, with which reason, and which file is none."""
 
 import pytest
 import torch
 from conftest import SIGHTS, calibrate
 from safetensors.torch import load_file, save_file
-from test_checkpoints import change_config, write_labels
 
-from space.checkpoints import CheckpointError, open_checkpoint
-from space.gate import CAR, GATE, KINDS, OTHER, PART, ClassifierGate, FeatureGate
+from space.checkpoints import CheckpointError
+from space.gate import CAR, GATE, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
-from space.transforms import normalize
 
 # Two channels: the first speaks for a part, the second for something else.
 GATE_OF_TWO = FeatureGate(torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.zeros(3), 0.5)
@@ -101,63 +97,5 @@ def test_calibration_without_a_gate_needs_no_file(calibrated_folder):
     calibrate(calibrated_folder, gate=None)
     (calibrated_folder / GATE).unlink()
     recognizer = CarRecognizer.from_pretrained(calibrated_folder)
-    assert not recognizer.gated
+    assert recognizer.gate is None
     assert recognizer.predict(SIGHTS[OTHER]).verdict != "rejected"
-
-
-# Any checkpoint as a gate
-
-
-@pytest.fixture
-def gate(exterior_checkpoint) -> ClassifierGate:
-    return ClassifierGate(open_checkpoint(exterior_checkpoint))
-
-
-def test_checkpoint_as_gate_lets_exteriors_pass(gate):
-    pixels = torch.stack([gate.to_pixels(SIGHTS[kind]) for kind in (PART, CAR, OTHER)])
-    reason = "this looks like interior, not a car from outside"
-    assert gate.refusals(pixels) == [reason, None, None]
-
-
-def test_checkpoint_as_gate_passes_from_its_threshold_on(exterior_checkpoint):
-    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    assert ClassifierGate(open_checkpoint(exterior_checkpoint), 0.0).refusals(pixels) == [None]
-
-
-@pytest.mark.parametrize(
-    ("labels", "passes"),
-    [
-        (("Exterior rear", "My Exteriors", "wheel", "dashboard"), [0, 1]),
-        (("wheel", "dashboard", "engine", "EXTERIOR"), [3]),
-    ],
-)
-def test_all_classes_called_exterior_pass_together(tiny_checkpoint, labels, passes):
-    checkpoint = open_checkpoint(tiny_checkpoint)
-    object.__setattr__(checkpoint, "labels", labels)
-    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    model, config = checkpoint.model, checkpoint.data_config
-    with torch.inference_mode():
-        share = float(model(normalize(pixels, config)).softmax(dim=1)[0, passes].sum())
-    assert ClassifierGate(checkpoint, share - 1e-3).refusals(pixels) == [None]
-    (reason,) = ClassifierGate(checkpoint, share + 1e-3).refusals(pixels)
-    named = reason.removeprefix("this looks like ").removesuffix(", not a car from outside")
-    assert labels.index(named) not in passes
-
-
-def test_checkpoint_without_an_exterior_cannot_be_a_gate(tiny_checkpoint):
-    with pytest.raises(CheckpointError, match=r"cannot be a gate.*Audi A4 Sedan 2012, .* or BMW$"):
-        CarRecognizer.from_pretrained(tiny_checkpoint, gate=tiny_checkpoint)
-
-
-def test_checkpoint_of_nothing_but_exteriors_cannot_be_a_gate(tmp_path, exterior_checkpoint):
-    folder = shutil.copytree(exterior_checkpoint, tmp_path / "gate")
-    labels = ["exterior front", "exterior rear"]
-    write_labels(folder, *labels)
-    change_config(folder, label_names=labels)
-    with pytest.raises(CheckpointError, match="and another one not; they are exterior front or"):
-        ClassifierGate(open_checkpoint(folder))
-
-
-def test_missing_gate_checkpoint_is_named(tiny_checkpoint, tmp_path):
-    with pytest.raises(CheckpointError, match="there is no folder"):
-        CarRecognizer.from_pretrained(tiny_checkpoint, gate=tmp_path / "nowhere")

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,9 +14,14 @@ from space.recognizer import CarRecognizer
 from space.transforms import normalize
 
 
+def pixels_of(recognizer: CarRecognizer, count: int) -> torch.Tensor:
+    parts = [recognizer.prepare(draw_car(seed)).pixels for seed in range(count)]
+    return torch.from_numpy(np.stack(parts))
+
+
 @pytest.fixture(scope="module")
 def inputs(tiny_recognizer) -> torch.Tensor:
-    pixels = torch.stack([tiny_recognizer.pixels(draw_car(seed)) for seed in range(3)])
+    pixels = pixels_of(tiny_recognizer, 3)
     return normalize(pixels, TINY_DATA_CONFIG)
 
 
@@ -89,7 +95,7 @@ def test_bundled_checkpoint_has_a_graph_that_answers_as_pytorch(bundled):
     checkpoint = open_checkpoint()
     found = engine_of(checkpoint)
     assert isinstance(found, OnnxEngine)
-    pixels = torch.stack([bundled.pixels(draw_car(seed)) for seed in range(2)])
+    pixels = pixels_of(bundled, 2)
     inputs = normalize(pixels, checkpoint.data_config)
     expected = TorchEngine(checkpoint.model)(inputs)
     for one, other in zip(found(inputs), expected, strict=True):

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from conftest import SIGHTS, TINY_LABELS, calibrate, draw_car
+from conftest import SIGHTS, TINY_LABELS, FoundAt, calibrate, draw_car
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from test_checkpoints import change_config
 
 from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
+from space.boxes import Box
 from space.gate import CAR, OTHER, PART
 from space.page import answer_html, build_page, launch
 from space.recognizer import CarRecognizer
@@ -53,8 +55,9 @@ def test_predict_answers_in_the_documented_form(client, car, tiny_recognizer):
     expected = tiny_recognizer.predict(car)
     assert list(answer) == [
         "verdict", "reason", "level", "predictions", "makes", "models", "years", "plausible",
-        "model", "elapsed_ms",
+        "box", "cars_found", "model", "elapsed_ms",
     ]  # fmt: skip
+    assert answer["box"] is answer["cars_found"] is None  # this checkpoint looks at whole photos
     assert (answer["verdict"], answer["level"]) == ("review", None)
     assert "uncalibrated" in answer["reason"]
     assert answer["plausible"] == {"labels": [expected.predictions[0].label], "coverage": None}
@@ -115,6 +118,33 @@ def test_a_heic_photo_is_answered(client, tmp_path):
     heic = tmp_path / "phone.heic"
     draw_car(3).save(heic)
     assert client.predict(image=handle_file(str(heic)), api_name="/predict")["predictions"]
+
+
+def test_every_car_of_a_photo_is_answered(calibrated_folder, car, monkeypatch):
+    change_config(calibrated_folder, car_crop={"margin": 0.0})
+    boxes = Box(0.5, 0.25, 1.0, 1.0), Box(0.0, 0.25, 0.25, 0.75)
+    monkeypatch.setattr("space.preprocessing.Detector", lambda: FoundAt(*boxes))
+    recognizer = CarRecognizer.from_pretrained(calibrated_folder)
+    page = build_page(recognizer)
+    _, url, _ = launch(page, prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(url, verbose=False)
+        one = client.predict(image=handle_file(car), top_k=2, api_name="/predict")
+        all_cars = client.predict(image=handle_file(car), top_k=2, api_name="/predict_all")
+        client.close()
+    finally:
+        page.close()
+    assert list(all_cars) == ["cars", "model", "elapsed_ms"]
+    assert [(answer["box"], answer["cars_found"]) for answer in all_cars["cars"]] == [
+        (list(box), 2) for box in boxes
+    ]
+    assert all_cars["model"] == one["model"]
+    assert list(all_cars["cars"][0]) == [key for key in one if key not in ("model", "elapsed_ms")]
+    assert all_cars["cars"][0]["predictions"][0]["label"] == one["predictions"][0]["label"]
+    expected = recognizer.predict_all(car, 2)
+    assert [answer["predictions"][0]["label"] for answer in all_cars["cars"]] == [
+        answer.predictions[0].label for answer in expected
+    ]
 
 
 def test_explain_returns_the_overlay(client, car):
@@ -270,11 +300,9 @@ def test_a_single_plausible_class_is_the_answer_itself(plausible):
     assert "times in 100" not in answer_html(answer, calibrated=True)
 
 
-def test_the_page_says_what_its_checkpoint_can_tell(
-    tiny_checkpoint, calibrated_folder, exterior_checkpoint
-):
-    def about(folder, **options):
-        page = build_page(CarRecognizer.from_pretrained(folder, **options))
+def test_the_page_says_what_its_checkpoint_can_tell(tiny_checkpoint, calibrated_folder):
+    def about(folder):
+        page = build_page(CarRecognizer.from_pretrained(folder))
         return [b.value for b in page.blocks.values() if isinstance(b, gr.Markdown)][-1]
 
     nearest = "names the nearest of them even when the photo shows something else"
@@ -282,9 +310,6 @@ def test_the_page_says_what_its_checkpoint_can_tell(
     plain = about(tiny_checkpoint)
     assert nearest in plain
     assert "uncalibrated" in plain
-    plugged = about(tiny_checkpoint, gate=exterior_checkpoint)
-    assert exterior in plugged
-    assert "uncalibrated" in plugged
     both = about(calibrated_folder)
     assert "no car from outside and cars unlike all of them" in both
     assert "confidences are calibrated" in both
@@ -298,15 +323,12 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_the_app_serves_the_checkpoint_and_the_gate_that_the_environment_names(
-    tiny_checkpoint, exterior_checkpoint, tmp_path
-):
+def test_the_app_serves_the_checkpoint_that_the_environment_names(calibrated_checkpoint, tmp_path):
     photo = tmp_path / "dark.png"
     SIGHTS[PART].save(photo)
     port = _free_port()
     environment = os.environ | {
-        "MARQUE_MODEL": str(tiny_checkpoint),
-        "MARQUE_GATE": str(exterior_checkpoint),
+        "MARQUE_MODEL": str(calibrated_checkpoint),
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_SERVER_PORT": str(port),
     }
@@ -328,16 +350,15 @@ def test_the_app_serves_the_checkpoint_and_the_gate_that_the_environment_names(
     finally:
         process.terminate()
         process.wait()
-    assert answer["model"]["source"] == str(tiny_checkpoint)
-    assert answer["reason"] == "this looks like interior, not a car from outside"
+    assert answer["model"]["source"] == str(calibrated_checkpoint)
+    assert answer["verdict"] == "rejected"
 
 
-@pytest.mark.parametrize("variable", ["MARQUE_MODEL", "MARQUE_GATE"])
-def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path, variable):
+def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path):
     result = subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=os.environ | {variable: str(tmp_path / "nowhere" / "at all")},
+        env=os.environ | {"MARQUE_MODEL": str(tmp_path / "nowhere" / "at all")},
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import TINY_DATA_CONFIG, draw_car
+from conftest import TINY_DATA_CONFIG, FoundAt, draw_car
 from PIL import Image
 
-from space.boxes import WHOLE, Box, corners, crop, grown
-from space.detector import Detection, Detector
+from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.photos import load_photo
 from space.preprocessing import CarCrop, Preprocessor
 from space.transforms import to_pixels
-
-
-class Finds(Detector):
-    """A detector that finds what it is told to."""
-
-    def __init__(self, *boxes: Box):
-        super().__init__()
-        self._boxes = boxes
-
-    def detect(self, picture):
-        return [Detection(box, 0.9) for box in self._boxes]
-
 
 LEFT, RIGHT = Box(0.1, 0.3, 0.4, 0.6), Box(0.55, 0.25, 0.95, 0.75)
 
@@ -32,13 +19,13 @@ def picture() -> Image.Image:
 
 
 def test_without_a_car_crop_the_photo_is_looked_at_whole_and_no_detector_asked(picture):
-    prepared = Preprocessor(TINY_DATA_CONFIG, None, Finds(LEFT))(picture)
+    prepared = Preprocessor(TINY_DATA_CONFIG, None, FoundAt(LEFT))(picture)
     assert np.array_equal(prepared.pixels, to_pixels(TINY_DATA_CONFIG)(picture))
     assert (prepared.box, prepared.cars_found) == (None, None)
 
 
 def test_the_car_is_cut_out_of_the_photo_as_it_was_taken(picture):
-    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), Finds(RIGHT, LEFT))(picture)
+    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), FoundAt(RIGHT, LEFT))(picture)
     # A tenth of 160 and of 100 pixels around (220, 50, 380, 150).
     expected = to_pixels(TINY_DATA_CONFIG)(picture.crop((204, 40, 396, 160)))
     assert np.array_equal(prepared.pixels, expected)
@@ -46,13 +33,13 @@ def test_the_car_is_cut_out_of_the_photo_as_it_was_taken(picture):
 
 
 def test_photo_in_which_no_car_is_found_is_looked_at_whole(picture):
-    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), Finds())(picture)
+    prepared = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), FoundAt())(picture)
     assert np.array_equal(prepared.pixels, to_pixels(TINY_DATA_CONFIG)(picture))
     assert (prepared.box, prepared.cars_found) == (None, 0)
 
 
 def test_each_car_is_cut_out_for_itself(picture):
-    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), Finds(RIGHT, LEFT))
+    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), FoundAt(RIGHT, LEFT))
     each = preprocess.each_car(picture)
     assert [(car.box, car.cars_found) for car in each] == [(RIGHT, 2), (LEFT, 2)]
     for car in each:
@@ -84,3 +71,28 @@ def test_car_in_a_real_photo_is_found_and_cut_out(real_data):
     assert 490 < upper < lower < 750
     assert (right - left) * (lower - upper) > 0.5 * 360 * 240
     assert np.array_equal(found.pixels, preprocess.cut(scene, found.box))
+
+
+# What the network was shown
+
+
+@pytest.mark.parametrize("mode", ["squash", "center", "border"])
+@pytest.mark.parametrize("share", [1.0, 0.8])
+@pytest.mark.parametrize("size", [(640, 160), (150, 600), (301, 299)])
+@pytest.mark.parametrize("box", [None, Box(0.2, 0.1, 0.8, 0.9)])
+def test_what_the_network_saw_is_where_it_is_said_to_be(mode, share, size, box):
+    data_config = TINY_DATA_CONFIG | {"crop_mode": mode, "crop_pct": share}
+    preprocess = Preprocessor(data_config, CarCrop(0.05), FoundAt(*([box] if box else [])))
+    width, height = size
+    picture = Image.new("RGB", size, "black")
+    # A sixth of the short side, a little off the middle, where every mode shows it.
+    side = min(size) // 6
+    patch = (width // 2 + side // 2, height // 2 - side, width // 2 + 3 * side // 2, height // 2)
+    picture.paste("white", patch)
+    shown = preprocess(picture).pixels[0] > 128
+    rows, columns = np.nonzero(shown.any(axis=1))[0], np.nonzero(shown.any(axis=0))[0]
+    ends = columns[0] / 64, rows[0] / 64, (columns[-1] + 1) / 64, (rows[-1] + 1) / 64
+    found = inside(preprocess.seen(size, box), Box(*ends))
+    # Up to the rounding of the network's 64 pixels.
+    slack = 2 * max(size) / 64 / share
+    assert corners(found, size) == pytest.approx(patch, abs=slack)

@@ -3,24 +3,28 @@
 import csv
 import dataclasses
 import io
+import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SIGHTS, TINY_LABELS, calibrate, draw_car
+from conftest import SIGHTS, TINY_LABELS, FoundAt, calibrate, draw_car
 from PIL import ExifTags, Image
+from test_checkpoints import change_config
 
 from space.answers import Plausible, Recognition
+from space.boxes import Box, corners, crop
 from space.checkpoints import CheckpointError
 from space.explain import MAX_SIDE
 from space.gate import KINDS
 from space.labels import parse_label
-from space.photos import PhotoError
+from space.photos import PhotoError, load_photo
+from space.preprocessing import CarCrop, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
-from space.second_look import CHOSEN, Box, SecondLook
+from trainer.evaluation.scenes import pasted
 
 ALL = len(TINY_LABELS)
 SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_and_algerian.csv"
@@ -238,9 +242,112 @@ def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(request
 
 
 def test_network_computes_no_gradients_while_predicting(tiny_recognizer):
-    look = tiny_recognizer.look([tiny_recognizer.view(draw_car(0))])
+    look = tiny_recognizer.look([tiny_recognizer.prepare(draw_car(0))])
     assert not look.logits.requires_grad
     assert not look.features.requires_grad
+
+
+# The car in the photo
+
+NEAR, AWAY = Box(0.5, 0.25, 1.0, 1.0), Box(0.05, 0.1, 0.3, 0.35)
+
+
+@pytest.fixture
+def finding(calibrated_folder) -> Callable[..., CarRecognizer]:
+    """Opens the calibrated checkpoint with a car crop without margin; cars are where it is told."""
+    change_config(calibrated_folder, car_crop={"margin": 0})
+
+    def opened(*boxes: Box) -> CarRecognizer:
+        recognizer = CarRecognizer.from_pretrained(calibrated_folder)
+        recognizer.preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), FoundAt(*boxes))
+        return recognizer
+
+    return opened
+
+
+@pytest.fixture
+def scene() -> Image.Image:
+    """Two cars, one near and one far away, which stand at NEAR and AWAY."""
+    picture = Image.new("RGB", (640, 480), "grey")
+    for seed, box in ((1, NEAR), (2, AWAY)):
+        left, upper, right, lower = corners(box, picture.size)
+        picture.paste(draw_car(seed, size=(right - left, lower - upper)), (left, upper))
+    return picture
+
+
+def test_the_car_that_was_found_is_named_and_told(finding, scene, calibrated_recognizer):
+    answer = finding(NEAR, AWAY).predict(scene)
+    assert (answer.box, answer.cars_found) == (NEAR, 2)
+    assert_same(answer, calibrated_recognizer.predict(crop(scene, NEAR)))
+
+
+def test_photo_without_a_car_is_looked_at_whole(finding, scene, calibrated_recognizer):
+    answer = finding().predict(scene)
+    assert (answer.box, answer.cars_found) == (None, 0)
+    assert_same(answer, calibrated_recognizer.predict(scene))
+
+
+def test_checkpoint_without_a_car_crop_looks_for_no_car(calibrated_recognizer, scene):
+    answer = calibrated_recognizer.predict(scene)
+    assert (answer.box, answer.cars_found) == (None, None)
+    (alone,) = calibrated_recognizer.predict_all(scene)
+    assert alone == answer
+
+
+def test_every_car_is_named_as_if_it_were_alone(finding, scene, calibrated_recognizer):
+    answers = finding(NEAR, AWAY).predict_all(scene)
+    assert [(answer.box, answer.cars_found) for answer in answers] == [(NEAR, 2), (AWAY, 2)]
+    for answer in answers:
+        assert_same(answer, calibrated_recognizer.predict(crop(scene, answer.box)))
+    (whole,) = finding().predict_all(scene)
+    assert (whole.box, whole.cars_found) == (None, 0)
+
+
+def test_cars_of_many_photos_stay_with_their_photos(finding, scene, broken):
+    recognizer = finding(NEAR, AWAY)
+    photos = [scene, broken, *[draw_car(seed) for seed in range(BATCH_SIZE)], broken, scene]
+    answers = list(recognizer.stream_all(photos))
+    assert [len(cars) for cars in answers] == [2, 1, *[2] * BATCH_SIZE, 1, 2]
+    for photo, cars in zip(photos, answers, strict=True):
+        if photo is broken:
+            assert "broken.jpg" in cars[0].error
+            continue
+        for car, expected in zip(cars, recognizer.predict_all(photo), strict=True):
+            assert (car.box, car.cars_found) == (expected.box, 2)
+            assert_same(car, expected)
+
+
+def test_heat_lies_on_the_car_that_was_named_and_nowhere_else(finding, scene):
+    plain = np.asarray(scene).astype(int)
+    drawn = np.asarray(finding(NEAR, AWAY).explain(scene, "BMW")).astype(int)
+    rows, columns = np.nonzero((plain != drawn).any(axis=2))
+    assert (rows.min(), rows.max()) == (120, 479)
+    assert (columns.min(), columns.max()) == (320, 639)
+    assert (drawn[120, 320:] == 255).all()  # the frame
+    heat = np.asarray(finding().explain(crop(scene, NEAR), "BMW")).astype(int)
+    assert np.array_equal(drawn[140:460, 340:620], heat[20:340, 20:300])
+
+
+def test_small_car_in_a_real_photo_is_named(bundled, real_data):
+    """Cars that never trained the network, in a tenth of a photo of something else."""
+    with SPLIT.open(newline="", encoding="utf-8") as file:
+        rows = [
+            (real_data / "stanford_cars" / row["path"], row["label"])
+            for row in csv.DictReader(file)
+            if (row["source"], row["split"]) == ("stanford_cars", "test")
+        ][:30]
+    backgrounds = sorted((real_data / "not_cars").glob("*.jpg"))
+    rng = random.Random(0)
+    scenes = [
+        pasted(load_photo(path), load_photo(rng.choice(backgrounds)), 0.1, rng) for path, _ in rows
+    ]
+    answers = bundled.predict(scenes)
+    right = [
+        answer.predictions[0].label == label
+        for answer, (_, label) in zip(answers, rows, strict=True)
+    ]
+    # Of validation photos 8% are when the whole photo is looked at.
+    assert sum(right) / len(right) >= 0.5
 
 
 # Verdicts; the rules themselves are in test_verdict.py
@@ -293,32 +400,6 @@ def test_car_unlike_all_classes_is_rejected(calibrated_folder):
     answer = CarRecognizer.from_pretrained(calibrated_folder).predict(draw_car(0))
     assert (answer.verdict, answer.level) == ("rejected", None)
     assert answer.reason == "this is unlike all 4 classes that the checkpoint knows"
-
-
-def test_plugged_gate_stands_in_for_that_of_the_checkpoint(
-    calibrated_checkpoint, exterior_checkpoint
-):
-    recognizer = CarRecognizer.from_pretrained(calibrated_checkpoint, gate=exterior_checkpoint)
-    car, part, other = recognizer.predict([SIGHTS[kind] for kind in KINDS])
-    assert (car.verdict, other.verdict) == ("auto-tag", "auto-tag")
-    assert part.verdict == "rejected"
-    assert part.reason == "this looks like interior, not a car from outside"
-
-
-def test_plugged_gate_rejects_before_an_uncalibrated_checkpoint(
-    tiny_checkpoint, exterior_checkpoint
-):
-    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint, gate=exterior_checkpoint)
-    verdicts = [recognizer.predict(SIGHTS[kind]).verdict for kind in KINDS]
-    assert verdicts == ["review", "rejected", "review"]
-
-
-def test_recognizer_says_whether_a_gate_stands_before_it(
-    tiny_recognizer, calibrated_recognizer, tiny_checkpoint, exterior_checkpoint
-):
-    plugged = CarRecognizer.from_pretrained(tiny_checkpoint, gate=exterior_checkpoint)
-    gated = [recognizer.gated for recognizer in (tiny_recognizer, calibrated_recognizer, plugged)]
-    assert gated == [False, True, True]
 
 
 # Heat maps
@@ -390,20 +471,6 @@ def test_explaining_changes_no_later_answer(tiny_checkpoint):
     assert all(parameter.grad is None for parameter in recognizer.model.parameters())
 
 
-def test_frame_is_around_the_part_that_was_looked_at_again(tiny_checkpoint, monkeypatch):
-    once, twice = (
-        CarRecognizer.from_pretrained(tiny_checkpoint, calibrated=False, second_look=look)
-        for look in (None, replace(CHOSEN, largest=1.0))
-    )
-    picture = draw_car(1, size=(320, 240))
-    monkeypatch.setattr(SecondLook, "box", lambda *_: Box(0.25, 0.5, 0.75, 1.0))
-    plain, framed = (np.asarray(r.explain(picture, "BMW")).astype(int) for r in (once, twice))
-    rows, columns = np.nonzero((plain != framed).any(axis=2))
-    assert (rows.min(), rows.max()) == (120, 239)
-    assert (columns.min(), columns.max()) == (80, 240)
-    assert (plain == framed)[130:230, 90:230].all()
-
-
 @pytest.mark.parametrize("size", [(160, 120), (2 * MAX_SIDE, MAX_SIDE)])
 def test_explaining_does_not_change_the_picture(tiny_recognizer, size):
     picture = draw_car(1, size=size)
@@ -433,14 +500,14 @@ def test_bundled_checkpoint_names_most_cars_it_has_never_seen(bundled, real_data
 
 
 def test_whatever_one_photo_raises_is_its_row(tiny_recognizer, monkeypatch):
-    view = CarRecognizer.view
+    prepare = CarRecognizer.prepare
 
     def starved(self, photo):
         if photo.size == (33, 33):
             raise MemoryError
-        return view(self, photo)
+        return prepare(self, photo)
 
-    monkeypatch.setattr(CarRecognizer, "view", starved)
+    monkeypatch.setattr(CarRecognizer, "prepare", starved)
     photos = [draw_car(1), Image.new("RGB", (33, 33)), draw_car(2)]
     answers = list(tiny_recognizer.stream(photos))
     assert [answer.error for answer in answers] == [

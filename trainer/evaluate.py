@@ -30,7 +30,6 @@ from mapie import __version__ as mapie_version
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
-from space.second_look import CHOSEN
 from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import DataError, photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
@@ -77,9 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-exteriors", type=Path, metavar="FILE",
                         help="CSV with a column photo: paths in the data sets that show "
                         "the inside or a part of a car")  # fmt: skip
-    parser.add_argument("--one-look", action="store_true",
-                        help="look at no photo twice; else a second pass goes over the part of "
-                        "a photo that the first one points at, where that is small")  # fmt: skip
     parser.add_argument("--keep-calibration", action="store_true",
                         help="measure with the calibration that the checkpoint has")  # fmt: skip
     parser.add_argument("--robustness", type=int, default=400, metavar="PHOTOS",
@@ -103,9 +99,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """
     revision = git_revision()  # before the checkpoint changes, which may lie among the code
     recognizer = CarRecognizer.from_pretrained(
-        options.checkpoint,
-        calibrated=options.keep_calibration,
-        second_look=None if options.one_look else CHOSEN,
+        options.checkpoint, calibrated=options.keep_calibration
     )
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == options.split]
@@ -217,7 +211,6 @@ def calibrate(
         [photo.group for photo in chosen],
         sources,
         threshold,
-        recognizer.second_look,
     )
     # The calibration last, since it is what asks for the gate.
     (folder / CALIBRATION).unlink(missing_ok=True)

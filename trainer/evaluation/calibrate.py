@@ -16,7 +16,6 @@ from space.answers import LEVELS
 from space.calibration import Calibration, ConfidenceMap
 from space.labels import Car
 from space.levels import Levels
-from space.second_look import SecondLook
 from space.verdict import Judge
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
@@ -35,7 +34,6 @@ def fit_calibration(
     groups: Sequence[str],
     sources: np.ndarray,
     gate: float | None = None,
-    second_look: SecondLook | None = None,
 ) -> Calibration:
     """Calibrates a checkpoint.
 
@@ -46,7 +44,6 @@ def fit_calibration(
         groups: of each photo; photos of one group are the same photo.
         sources: the data set of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
-        second_look: with which the logits came about.
     """
     levels = Levels(cars)
     temperature = fit_temperature(logits, targets)
@@ -74,7 +71,7 @@ def fit_calibration(
         f"{target:g}": {level: fit_threshold(sure[level], hits[level], target) for level in LEVELS}
         for target in PRECISIONS
     }
-    return replace(draft, thresholds=thresholds, second_look=second_look)
+    return replace(draft, thresholds=thresholds)
 
 
 def fit_known(logits: torch.Tensor, sources: np.ndarray) -> float:

@@ -25,7 +25,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from space.explain import Explainer, Method, last_stage
-from space.photos import PhotoSource
+from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
 from trainer.data.copies import BLACK
@@ -94,7 +94,7 @@ def road(
     explainer = Explainer(recognizer.model, recognizer.data_config)
     found: dict[str, list[np.ndarray]] = {}
     for index in tqdm(chosen, desc="ROAD", unit="photo"):
-        pixels = recognizer.pixels(readers[index]())
+        pixels = torch.from_numpy(recognizer.prepare(readers[index]()).pixels)
         target = int(recognizer.sight(pixels[None]).logits.argmax())
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         hottest, coldest = _removed(recognizer, pixels, target, heats, seed)
@@ -142,9 +142,11 @@ def heat_on_cars(
     found: dict[str, list[np.ndarray]] = {}
     areas = []
     for index in tqdm(chosen, desc="heat on cars", unit="photo"):
-        pixels = recognizer.pixels(readers[index]())
+        prepared = recognizer.prepare(readers[index]())
+        pixels = torch.from_numpy(prepared.pixels)
         target = int(recognizer.sight(pixels[None]).logits.argmax())
-        car = car_mask(recognizer, siblings[index]())
+        # Framed as the photo was, whatever the detector would find in the sibling.
+        car = car_mask(recognizer.preprocess.cut(load_photo(siblings[index]()), prepared.box))
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         shares = {method: _on(car, heat) for method, heat in heats.items()}
         for method, (share, pointing) in shares.items():
@@ -156,16 +158,17 @@ def heat_on_cars(
     return {"car": mean_over_groups(areas, drawn, seed), **summary}
 
 
-def car_mask(recognizer: CarRecognizer, sibling: PhotoSource) -> np.ndarray:
+def car_mask(sibling: np.ndarray) -> np.ndarray:
     """Where the car is in what the network sees of a photo, bool, shape (height, width).
 
     Args:
-        sibling: the photo with everything but the car painted black.
+        sibling: the same part of the photo with everything but the car painted black, uint8, shape
+            (3, height, width).
 
     Specks that compression leaves in the black are taken out, and dark spots inside the car, as
     windows and tyres, filled in.
     """
-    seen = (recognizer.pixels(sibling).amax(dim=0) > BLACK).numpy()
+    seen = sibling.max(axis=0) > BLACK
     parts, number = ndimage.label(seen)
     if not number:
         return seen

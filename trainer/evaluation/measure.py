@@ -193,7 +193,8 @@ def measure_all(
         }
 
     result = measure_accuracy(judge, logits, targets, groups)
-    result["looked_twice"] = float(looks.twice.mean())
+    if recognizer.preprocess.car_crop:
+        result["car_found"] = _found(looks)
     if len(set(sources)) > 1:
         result["sources"] = apart(sources)
     # Only data sets that have many of both tell what a background is worth.
@@ -213,6 +214,11 @@ def measure_all(
         result["thresholds"] = measure_thresholds(judge, logits, targets, groups)
         result["plausible"] = measure_plausible(judge, logits, targets, groups)
     return result
+
+
+def _found(looks: Looks) -> float:
+    """In which share of the photos the detector found a car."""
+    return float(np.mean([box is not None for box in looks.boxes]))
 
 
 def recognize(recognizer: CarRecognizer, looks: Looks) -> list[Recognition]:
@@ -295,7 +301,7 @@ def measure_robustness(
             "top1": Share.of_marks(right, groups),
             "top5": Share.of_marks(ranks(looks.logits.numpy(), targets) < 5, groups),
             "make": Share.of_marks((scores[MAKE].argmax(dim=1) == make[targets]).numpy(), groups),
-            "looked_twice": float(looks.twice.mean()),
+            **({"car_found": _found(looks)} if recognizer.preprocess.car_crop else {}),
             **measure_verdicts(recognize(recognizer, looks), right, groups),
         }
     return result

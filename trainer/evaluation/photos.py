@@ -9,8 +9,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from space.boxes import Box
+from space.network import Sight
 from space.photos import PhotoError, load_photo
-from space.recognizer import BATCH_SIZE, CarRecognizer, Look, View
+from space.preprocessing import Prepared
+from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.data.classes import match
 from trainer.data.copies import BLACK
 from trainer.data.source import Columns, DataError
@@ -89,13 +92,13 @@ class Looks:
     Attributes:
         logits: float32, shape (photos, classes).
         features: float32, shape (photos, channels), see `space.network.Sight`.
-        twice: whether it was looked at again, bool, shape (photos,).
+        boxes: the car that was cut out of each photo; None where all of it was looked at.
         backgroundless: whether the background was painted black, bool, shape (photos,).
     """
 
     logits: torch.Tensor
     features: torch.Tensor
-    twice: np.ndarray
+    boxes: list[Box | None]
     backgroundless: np.ndarray
 
 
@@ -117,13 +120,14 @@ def look_at(
     Raises:
         DataError: a photo cannot be read.
     """
-    looks: list[Look] = []
+    looks: list[Sight] = []
     rims = []
-    block: list[View] = []
+    boxes: list[Box | None] = []
+    block: list[Prepared] = []
 
     def flush() -> None:
         looks.append(recognizer.look(block))
-        rims.append(_black_rim(torch.stack([view.pixels for view in block])))
+        boxes.extend(part.box for part in block)
         block.clear()
 
     for reader in tqdm(readers, total=count, desc=what, unit="photo", delay=1):
@@ -131,7 +135,9 @@ def look_at(
             picture = load_photo(reader())
         except (PhotoError, OSError) as error:
             raise DataError(f"a photo cannot be read: {error}") from None
-        block.append(recognizer.view(change(picture) if change else picture))
+        picture = change(picture) if change else picture
+        rims.append(_is_rim_black(picture))
+        block.append(recognizer.preprocess(picture))
         if len(block) == BATCH_SIZE:
             flush()
     if block:
@@ -141,16 +147,16 @@ def look_at(
     return Looks(
         torch.cat([look.logits for look in looks]),
         torch.cat([look.features for look in looks]),
-        np.array([box is not None for look in looks for box in look.boxes]),
-        np.concatenate(rims),
+        boxes,
+        np.array(rims),
     )
 
 
-def _black_rim(pixels: torch.Tensor) -> np.ndarray:
-    """Whether most of each photo's rim is black; pixels are uint8 (photos, 3, height, width)."""
-    black = (pixels.amax(dim=1) <= BLACK).float()
-    sides = [black[:, 0], black[:, -1], black[:, :, 0], black[:, :, -1]]
-    return (torch.cat(sides, dim=1).mean(dim=1) > _BLACK_RIM).numpy()
+def _is_rim_black(picture: Image.Image) -> bool:
+    """Whether most of the outermost pixels of an RGB picture are black."""
+    black = np.asarray(picture).max(axis=2) <= BLACK
+    rim = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
+    return bool(rim.mean() > _BLACK_RIM)
 
 
 def siblings_of(
