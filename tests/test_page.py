@@ -162,10 +162,11 @@ def test_explain_takes_a_label(client, car):
         client.predict(image=handle_file(car), label="Trabant", api_name="/explain")
 
 
-def test_only_the_two_endpoints_are_public(client):
+def test_only_the_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {name: [p["parameter_name"] for p in e["parameters"]] for name, e in endpoints.items()} \
-        == {"/predict": ["image", "top_k"], "/explain": ["image", "label"]}  # fmt: skip
+        == {"/predict": ["image", "top_k"], "/predict_all": ["image", "top_k"],
+            "/explain": ["image", "label"]}  # fmt: skip
 
 
 def test_a_private_file_of_the_server_cannot_be_read(url):
