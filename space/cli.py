@@ -6,7 +6,6 @@ import glob
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from io import TextIOWrapper
@@ -21,6 +20,7 @@ from rich.text import Text
 from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
 from space.boxes import Box
 from space.checkpoints import CheckpointError
+from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from space.walk import photos_in
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if wrong := _check_outputs(options):
-        print(f"marque: {_printable(wrong)}", file=sys.stderr)
+        print(f"marque: {printable(wrong)}", file=sys.stderr)
         return WRONG_USAGE
     if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -238,13 +238,13 @@ def _block(console: Console) -> Writer:
     """One photo on the terminal: all its answers."""
 
     def write(path: Path, recognition: Recognition) -> None:
-        console.print(Text(_printable(path, breaks=True), style="bold"))
+        console.print(Text(printable(path, breaks=True), style="bold"))
         if recognition.error:
-            console.print(Text.assemble("  ", (_printable(recognition.error), "red")))
+            console.print(Text.assemble("  ", (printable(recognition.error), "red")))
         for car in recognition.predictions:
             console.print(Text("  " + _columns(car)))
         if recognition.verdict:
-            reason = _printable(recognition.reason)
+            reason = printable(recognition.reason)
             console.print(Text.assemble("  ", _verdict(recognition), f": {reason}"))
 
     return write
@@ -255,10 +255,10 @@ def _line(console: Console) -> Writer:
 
     def write(path: Path, recognition: Recognition) -> None:
         if recognition.error:
-            console.print(Text(_printable(recognition.error), style="red"))
+            console.print(Text(printable(recognition.error), style="red"))
         else:
             best = _columns(recognition.predictions[0])
-            name = (_printable(path, breaks=True), "dim")
+            name = (printable(path, breaks=True), "dim")
             console.print(Text.assemble(_verdict(recognition), f"  {best}  ", name))
 
     return write
@@ -270,22 +270,8 @@ def _verdict(recognition: Recognition) -> tuple[str, str]:
 
 
 def _columns(car: Prediction) -> str:
-    make, model = _printable(car.make), _printable(car.model)
+    make, model = printable(car.make), printable(car.model)
     return f"{car.confidence:6.1%}  {make:<13} {car.year or '':>4}  {model:<32}"
-
-
-def _printable(text: object, breaks: bool = False) -> str:
-    """A name without what a terminal would obey: control and direction characters are spelled out.
-
-    Args:
-        breaks: line breaks stay, as in the name of a file.
-    """
-    return "".join(
-        character
-        if unicodedata.category(character) not in ("Cc", "Cf") or (breaks and character == "\n")
-        else character.encode("unicode_escape").decode()
-        for character in str(text)
-    )
 
 
 def _cell(value: object) -> object:

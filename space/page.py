@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
+from space.arguments import CheckedBlocks, refusal
 from space.photos import MAX_BYTES, PhotoError, load_photo
 from space.recognizer import CarRecognizer
 from space.verdict import WORTH_NAMING
@@ -19,6 +19,7 @@ from space.verdict import WORTH_NAMING
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
 
 _HOUR = 3600  # seconds; uploaded photos are deleted when they are older than that
+_TOP_K = 5
 _CONCURRENCY = 2  # photos at once; more would only queue for the same cores
 
 _CSS = """
@@ -64,7 +65,7 @@ _HINT = '<p class="marque-hint">The answer appears here as soon as there is a ph
 def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     """The page, and its endpoints, answering with one recogniser."""
 
-    def predict(image: str, top_k: int = 5) -> dict[str, Any]:
+    def predict(image: str, top_k: int = _TOP_K) -> dict[str, Any]:
         """Names the most prominent car in a photo. Returns JSON: `verdict` (auto-tag, review or
         rejected), `reason`, `level` (how much is sure: year, model, make or null), `predictions`
         (label, make, model, year, confidence, score; best first), `makes`, `models`, `years`,
@@ -72,7 +73,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         width and height, or null), `cars_found`, `model` (source, revision) and `elapsed_ms`."""
         return answered(image, top_k, lambda *asked: answer_of(recognizer.predict(*asked)))
 
-    def predict_all(image: str, top_k: int = 5) -> dict[str, Any]:
+    def predict_all(image: str, top_k: int = _TOP_K) -> dict[str, Any]:
         """Names every car in a photo. Returns JSON: `cars`, a list with what `/predict` says of
         each, the most prominent first, `model` and `elapsed_ms`."""
         return answered(
@@ -83,11 +84,10 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
 
     def answered(image: str, top_k: int, ask: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         started = time.perf_counter()
+        count = _count(top_k)
         picture = _open(image)
-        if top_k is None or top_k != int(top_k) or top_k < 1:
-            raise _refusal(f"top_k is {top_k}; it must be a whole number of at least 1")
         return {
-            **ask(picture, int(top_k)),
+            **ask(picture, count),
             "model": {"source": recognizer.source, "revision": recognizer.revision},
             "elapsed_ms": round((time.perf_counter() - started) * 1000, 1),
         }
@@ -103,7 +103,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         try:
             return recognizer.explain(_open(image), label or None)
         except ValueError as error:
-            raise _refusal(str(error)) from None
+            raise refusal(str(error)) from None
 
     def show(image: str | None):
         """All that changes on the page when the photo does."""
@@ -132,7 +132,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     def explain_chosen(image: str | None, label: str | None):
         return explain(image, label) if image and label else None
 
-    with gr.Blocks(
+    with CheckedBlocks(
         title="Marque: which car is that?",
         delete_cache=(_HOUR, _HOUR),
         analytics_enabled=False,
@@ -178,7 +178,9 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         chosen.input(explain_chosen, [photo, chosen], overlay, api_visibility="private", **shared)
 
         # The endpoints of programs, on components that nobody sees.
-        top_k = gr.Number(5, label="top_k", precision=0, visible=False)
+        top_k = gr.Number(_TOP_K, label="top_k", precision=0, visible=False)
+        # `_count` checks it: gradio's own rounding has no words for text or NaN.
+        top_k.preprocess = lambda payload: payload  # type: ignore[method-assign]
         label = gr.Textbox(None, label="label", visible=False)
         answer = gr.JSON(label="answer", visible=False)
         overlay_file = gr.Image(label="overlay", format="png", visible=False)
@@ -216,40 +218,32 @@ def _photo_input(**options: Any) -> gr.Image:
     By itself gradio would decode it first, with other errors and limits than `load_photo`.
     """
     component = gr.Image(type="filepath", image_mode=None, **options)
-    decode = component.preprocess
 
     def preprocess(payload):
-        if payload and payload.path:
-            return _received(payload.path)
-        return decode(payload)
+        return payload and payload.path
 
     component.preprocess = preprocess  # type: ignore[method-assign]
     return component
 
 
-def _received(path: str) -> str:
-    """A file that this server received; any other path is refused, whether it exists or not."""
-    uploads = Path(get_upload_folder()).resolve()
-    try:
-        received = Path(path).resolve().is_relative_to(uploads)
-    except (OSError, ValueError):  # no path at all, such as one with a NUL byte
-        received = False
-    if not received:
-        raise _refusal("the photo was not uploaded to this server; upload it first")
-    return path
-
-
 def _open(path: str | None) -> Image.Image:
     if not path:
-        raise _refusal("there is no photo; send one as `image`")
+        raise refusal("there is no photo; send one as `image`")
     try:
         return load_photo(path, name=Path(path).name)
     except PhotoError as error:
-        raise _refusal(str(error)) from None
+        raise refusal(str(error)) from None
 
 
-def _refusal(message: str) -> gr.Error:
-    return gr.Error(message, title="That did not work", print_exception=False)
+def _count(top_k: object) -> int:
+    """How many answers are asked for; without a number, as many as the page shows."""
+    if top_k is None:
+        return _TOP_K
+    whole = isinstance(top_k, int | float) and not isinstance(top_k, bool) and top_k % 1 == 0
+    if not whole or top_k < 1:  # type: ignore[operator]
+        told = repr(top_k) if len(repr(top_k)) <= 40 else f"{repr(top_k)[:40]}…"
+        raise refusal(f"top_k is {told}; it must be a whole number of at least 1")
+    return int(top_k)  # type: ignore[call-overload]
 
 
 def answer_html(recognition: Recognition, calibrated: bool) -> str:

@@ -3,9 +3,7 @@
 import ast
 import contextlib
 import io
-import os
 import re
-import subprocess
 import sys
 import tomllib
 import urllib.request
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from apps import start
 from huggingface_hub import hf_hub_download
 
 from space.checkpoints import BUNDLED, WANTED
@@ -165,33 +164,14 @@ def test_a_space_answers_with_its_model_though_the_hub_is_away(hub, call, space,
     (line,) = front_matter(space["README.md"].decode())["preload_from_hub"]
     call(preload, line, home / "hub")
     with hub.down():
-        page, address = start(folder, HF_ENDPOINT=hub.url, HF_HOME=str(home))
+        page, address = start(folder, tmp_path / "log", HF_ENDPOINT=hub.url, HF_HOME=str(home))
         try:
             with urllib.request.urlopen(f"{address}/config", timeout=60) as answer:
                 config = answer.read().decode()
         finally:
             page.kill()
-            page.communicate()
+            page.wait()
     assert model.head in config
-
-
-def start(folder: Path, **variables: str) -> tuple[subprocess.Popen, str]:
-    """Starts app.py as a Space does; returns its process and its address once it is there."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MARQUE_")}
-    page = subprocess.Popen(
-        [sys.executable, "-u", "app.py"],
-        cwd=folder,
-        env=inherited | variables | {"NO_PROXY": "127.0.0.1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    printed = ""
-    for line in page.stdout:
-        printed += line
-        if found := re.search(r"http://\S+:\d+", line):
-            return page, found[0].replace("0.0.0.0", "127.0.0.1")
-    raise AssertionError(f"the page did not start: {printed}")
 
 
 def test_a_second_time_nothing_is_committed_and_a_new_model_is_one_commit(

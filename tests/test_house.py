@@ -75,8 +75,8 @@ def test_every_package_is_installed_with_the_others():
     assert sorted(told["packages"]) == sorted(there)
 
 
-def test_only_the_page_imports_gradio():
-    assert importers("gradio") == {"space/page.py"}
+def test_only_the_page_and_its_arguments_import_gradio():
+    assert importers("gradio") == {"space/page.py", "space/arguments.py"}
 
 
 def test_only_the_trainer_imports_accelerate():
