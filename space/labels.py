@@ -1,6 +1,7 @@
 """What a class name says: make, model and year."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 # Makes whose name holds a space. Every other make is the first word of its label; a hyphenated
@@ -17,6 +18,15 @@ MAKES_OF_SEVERAL_WORDS = (
     "Mercedes Benz",
     "Rolls Royce",
 )
+
+# Line breaks and other control characters, which end a line of classes.txt or steer a terminal, and
+# the halves of characters that names on disk hold when they are not UTF-8.
+_UNFIT = {
+    "Cc": "a line break or another control character",
+    "Zl": "a line break or another control character",
+    "Zp": "a line break or another control character",
+    "Cs": "bytes that are not UTF-8",
+}
 
 _YEAR = re.compile(r"(?:18|19|20)\d\d")
 
@@ -35,6 +45,12 @@ class Car:
     make: str
     model: str
     year: int | None
+
+
+def unfit_text(text: str) -> str | None:
+    """What in a label or a path no file of text can hold, or None: the one rule for writing and
+    reading both."""
+    return next(filter(None, (_UNFIT.get(unicodedata.category(letter)) for letter in text)), None)
 
 
 def parse_label(label: str) -> Car:

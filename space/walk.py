@@ -36,5 +36,22 @@ def photos_in(folder: Path) -> Iterator[Path]:
         waiting += [path / name for name in names if not _is_passed_over(name)]
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; what cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def user_path(text: str) -> Path:
+    """A path of a command line, where no shell expands the `~` of `--out=~/x`."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
 def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM

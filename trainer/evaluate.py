@@ -156,7 +156,7 @@ def _lessons(
         folder = Path(os.environ.get("MARQUE_DATA", "")) / folder
     if not folder.is_dir():
         raise DataError(f"--others {options.others}: there is no such folder")
-    readers = [(folder / path).read_bytes for path in photos_below(folder)]
+    readers = [(folder / path).read_bytes for path in photos_below(folder)[0]]
     if not readers:
         raise DataError(f"--others {options.others}: there is no photo in it")
     lessons = rejection.cars_and_parts(recognizer, photos)

@@ -1,7 +1,7 @@
 """What every data set is read into, whatever its layout."""
 
 import hashlib
-import unicodedata
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
-from space.labels import Car
-from space.walk import photos_in
+from space.labels import Car, unfit_text
+from space.walk import is_folder, photos_in
 
 # What the parts of published data sets are called, and which official part they are.
 OFFICIAL = {
@@ -119,9 +119,7 @@ def from_files(
     """
     present, missing = [], []
     for file in files:
-        if reason := bad_name(file.path):
-            missing.append(Problem(name, printable(file.path), reason))
-        elif (folder / file.path).is_file():
+        if os.path.isfile(folder / file.path):  # noqa: PTH113  (Path's raises without a right)
             present.append(file)
         else:
             missing.append(Problem(name, file.path, "the file is missing"))
@@ -138,30 +136,27 @@ def from_files(
     return Source(name, photos, tuple(cars.values()), (*problems, *missing))
 
 
-def photos_below(folder: Path) -> list[str]:
+def photos_below(folder: Path, name: str = "") -> tuple[list[str], list[Problem]]:
     """Every photo at any depth, as a path relative to the folder, in the same order anywhere.
 
-    Raises:
-        DataError: a folder within cannot be listed.
+    Args:
+        name: of the source, for the problems.
+
+    Returns:
+        The paths, and what cannot be used: names that no table of a run can hold, and folders that
+        cannot be listed.
     """
-    paths = []
-    for path in photos_in(folder):
-        if path.is_file():
-            paths.append(path.relative_to(folder).as_posix())
-        elif path.is_dir():
-            raise DataError(f"{path} cannot be listed; allow it (`chmod u+rx`), or move it away")
-    return sorted(paths)
-
-
-def bad_name(path: str) -> str | None:
-    """Why a path cannot name a photo and its class in the tables of a run, or None."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
-    if any(unicodedata.category(character) == "Cc" for character in path):
-        return "its name holds a line break or another control character; rename it"
-    return None
+    paths, problems = [], []
+    for found in photos_in(folder):
+        path = found.relative_to(folder).as_posix()
+        if unfit := unfit_text(path):
+            problems.append(Problem(name, printable(path), f"its name holds {unfit}; rename it"))
+        elif is_folder(found):
+            reason = "the folder cannot be listed; allow it with `chmod u+rx`"
+            problems.append(Problem(name, path, reason))
+        else:
+            paths.append(path)
+    return sorted(paths), problems
 
 
 def printable(path: str) -> str:

@@ -42,8 +42,9 @@ def read(name: str, location: str, columns: Columns) -> Source:
     folder = Path(location)
     if not folder.is_dir():
         raise DataError(f"--data {name}={location}: there is no such folder")
-    photos, problems = [], []
-    for path in photos_below(folder):
+    photos = []
+    paths, problems = photos_below(folder, name)
+    for path in paths:
         class_name = path.split("/")[-2] if "/" in path else ""
         label = match_label(class_name)
         if label is None:

@@ -12,10 +12,8 @@ from trainer.data.source import (
     File,
     Problem,
     Source,
-    bad_name,
     from_files,
     photos_below,
-    printable,
 )
 
 
@@ -29,20 +27,19 @@ def read(name: str, location: str, columns: Columns) -> Source:
     Folders around everything count for nothing. Photos in no folder of a class are problems.
     """
     folder = _existing(name, location)
-    paths = photos_below(folder)
+    paths, problems = photos_below(folder, name)
     around = _around(paths)
     tops = [path.split("/")[around:] for path in paths]
     parted = all(top[0].lower() in OFFICIAL for top in tops if len(top) > 1) and any(
         len(top) > 2 for top in tops
     )
-    photos, problems = [], []
+    photos = []
     for path, (*folders, _) in zip(paths, tops, strict=True):
         official = OFFICIAL[folders.pop(0).lower()] if parted and folders else ""
-        reason = bad_name(path) or (None if folders else "it lies in no folder of a class")
-        if reason:
-            problems.append(Problem(name, printable(path), reason))
-        else:
+        if folders:
             photos.append(File(path, _label(folders), official))
+        else:
+            problems.append(Problem(name, path, "it lies in no folder of a class"))
     if not photos:
         raise DataError(
             f"--data {name}={location}: no photo lies in a folder of its own class there; "
@@ -59,9 +56,10 @@ def read_file_names(name: str, location: str, columns: Columns) -> Source:
     Photos whose name holds no make that is known, or more than one, are problems, never a class.
     """
     folder = _existing(name, location)
-    photos, problems = [], []
+    photos = []
     cars: dict[str, Car] = {}
-    for path in photos_below(folder):
+    paths, problems = photos_below(folder, name)
+    for path in paths:
         car = parse_file_name(Path(path).stem)
         if car is None:
             problems.append(Problem(name, path, "its name holds no make that is known, or several"))

@@ -5,13 +5,13 @@ mirror with one folder per class, whose names may differ in case and punctuation
 the Hub (`trainer.data.sources.hub`).
 """
 
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from scipy.io import loadmat
-
-from space.labels import Car, parse_label
+from space.labels import Car, parse_label, unfit_text
+from space.walk import is_folder
 from trainer.data.names import normal
 from trainer.data.source import (
     OFFICIAL,
@@ -23,6 +23,7 @@ from trainer.data.source import (
     from_files,
     photos_below,
 )
+from trainer.data.sources.mat import read_array
 
 LABELS = tuple(files(__package__).joinpath("stanford_cars.txt").read_text("utf-8").splitlines())
 _CARS: dict[str, Car] = {label: parse_label(label) for label in LABELS}
@@ -34,9 +35,12 @@ _HALVES = (
     ("test", "cars_test_annos_withlabels.mat", "cars_test"),
 )
 
-
 # One file for all photos, which lie in `car_ims/`, as the authors publish it too.
 _ALL = "cars_annos.mat"
+
+# Where people have the devkit and the photos below the data set's folder, Kaggle among them.
+_PLACES = ("", "*/")
+_DEVKITS = ("", "devkit", "car_devkit/devkit")
 
 
 def read(name: str, location: str, columns: Columns) -> Source:
@@ -50,11 +54,10 @@ def read(name: str, location: str, columns: Columns) -> Source:
 
 
 def find_devkit(folder: Path) -> Path | None:
-    """The folder with the annotations, wherever people have it: Kaggle's is `car_devkit/devkit`."""
-    for pattern in ("", "devkit", "car_devkit/devkit", "*", "*/devkit", "*/car_devkit/devkit"):
-        for path in sorted(folder.glob(pattern)) if pattern else [folder]:
-            if (path / "cars_meta.mat").is_file() or (path / _ALL).is_file():
-                return path
+    """The folder with the annotations, wherever people have it."""
+    for path in _below(folder, _DEVKITS):
+        if (path / "cars_meta.mat").is_file() or (path / _ALL).is_file():
+            return path
     return folder / "devkit" if (folder / "devkit").is_dir() else None
 
 
@@ -63,80 +66,87 @@ def match_label(text: str) -> str | None:
     return _LABEL_OF.get(normal(text))
 
 
+def _below(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """The folders of these names below a data set's folder, or below a folder in it."""
+    for place in _PLACES:
+        for name in names:
+            for path in sorted(folder.glob(place + name)) if place + name else [folder]:
+                if is_folder(path):
+                    yield path
+
+
 def _read_original(name: str, folder: Path, devkit: Path) -> Source:
     if not (devkit / "cars_meta.mat").is_file() and (devkit / _ALL).is_file():
         return _read_all(name, folder, devkit / _ALL)
-    labels = [str(label) for label in _load(devkit / "cars_meta.mat", "class_names")]
+    labels = _labels(devkit / "cars_meta.mat")
     photos = []
     for half, annotations, photo_folder in _HALVES:
         for path in (devkit / annotations, devkit.parent / annotations, folder / annotations):
             if path.is_file():
-                photos += _annotated(path, labels, _photo_folder(folder, photo_folder), half)
+                twice = (f"{photo_folder}/{photo_folder}", photo_folder)
+                found = next(_below(folder, twice), folder / photo_folder)
+                photos += _photos(path, labels, found.relative_to(folder), "fname", half)
                 break
     if not photos:
         raise DataError(f"{devkit} holds no {_HALVES[0][1]}")
     return from_files(name, folder, photos, {label: parse_label(label) for label in labels})
 
 
-def _photo_folder(folder: Path, called: str) -> str:
-    """Where the photos of one half lie below the data set's folder."""
-    for pattern in (f"{called}/{called}", called, f"*/{called}/{called}", f"*/{called}"):
-        for path in sorted(folder.glob(pattern)):
-            if path.is_dir():
-                return path.relative_to(folder).as_posix()
-    return called
-
-
 def _read_all(name: str, folder: Path, path: Path) -> Source:
-    labels = [str(label) for label in _load(path, "class_names")]
-    base = path.parent.relative_to(folder)
-    try:
-        photos = [
-            File(
-                (base / str(row.relative_im_path)).as_posix(),
-                labels[_index(row, labels)],
-                "test" if int(row.test) else "train",
-            )
-            for row in np.atleast_1d(_load(path, "annotations"))
-        ]
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not an annotation file of Stanford Cars: {error}") from error
+    labels = _labels(path)
+    photos = _photos(path, labels, path.parent.relative_to(folder), "relative_im_path")
     return from_files(name, folder, photos, {label: parse_label(label) for label in labels})
 
 
-def _annotated(path: Path, labels: list[str], photo_folder: str, half: str) -> list[File]:
-    """The photos of one half; the classes of the .mat count from 1."""
+def _labels(path: Path) -> list[str]:
+    labels = _array(path, "class_names")
+    if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise DataError(f"{path} is not a file of the Stanford Cars devkit: a class has no name")
+    if len(set(labels)) < len(labels):
+        raise DataError(f"{path} is not a file of the Stanford Cars devkit: a class stands twice")
+    return labels
+
+
+def _photos(
+    path: Path, labels: list[str], base: Path, file_field: str, half: str | None = None
+) -> list[File]:
+    """The photos of an annotation file.
+
+    Args:
+        base: where the named files lie below the data set's folder.
+        half: the official part; by default each row's field `test` says it.
+    """
+    photos = []
     try:
-        return [
-            File(f"{photo_folder}/{row.fname}", labels[_index(row, labels)], half)
-            for row in np.atleast_1d(_load(path, "annotations"))
-        ]
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        for row in _array(path, "annotations"):
+            file = row[file_field]
+            if not isinstance(file, str) or unfit_text(file) or ".." in Path(file).parts:
+                raise ValueError(f"{file!r} is not the name of a photo")
+            (number,) = row["class"]
+            if number not in range(1, len(labels) + 1):  # the devkit counts from 1
+                raise ValueError(
+                    f"{file} has the class {number}, and classes go from 1 to {len(labels)}"
+                )
+            part = half or ("test" if row["test"][0] else "train")
+            photos.append(File((base / file).as_posix(), labels[int(number) - 1], part))
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not an annotation file of Stanford Cars: {error}") from error
+    return photos
 
 
-def _index(row, labels: list[str]) -> int:
-    """The place of a row's class among the labels; the devkit's numbers count from 1."""
-    number = int(getattr(row, "class"))
-    if not 1 <= number <= len(labels):
-        raise ValueError(
-            f"{getattr(row, 'fname', 'a photo')} has the class {number}, "
-            f"and classes go from 1 to {len(labels)}"
-        )
-    return number - 1
-
-
-def _load(path: Path, key: str):
+def _array(path: Path, wanted: str) -> list[Any]:
     try:
-        return loadmat(path, squeeze_me=True, struct_as_record=False)[key]
-    except Exception as error:  # scipy raises nearly anything on broken files
+        found = read_array(path, wanted)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a file of the Stanford Cars devkit: {error}") from error
+    return found if isinstance(found, list) else [found]
 
 
 def _read_mirror(name: str, folder: Path) -> Source:
     """One folder per class, at any depth; `train` and `test` above it are the official halves."""
-    photos, problems = [], []
-    for path in photos_below(folder):
+    photos = []
+    paths, problems = photos_below(folder, name)
+    for path in paths:
         *above, class_name, _ = ("", *path.split("/"))
         label = match_label(class_name)
         if label is None:
