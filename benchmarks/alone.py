@@ -17,6 +17,7 @@ import numpy as np
 from space.answers import MAKE
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Share, ranks
 from trainer.evaluation.photos import find_photos, look_at
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("alone", nargs="+", metavar="NAME=CHECKPOINT",
                         help="a data set of MARQUE_DATA and what was trained on it")  # fmt: skip
-    parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--split-file", type=user_path, required=True, metavar="FILE")
     options = parser.parse_args()
     joint = opened(None)
     sets: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from space.checkpoints import write_json
+from space.walk import user_path
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import DataSet, read_photos
 from trainer.data.exteriors import Sightings, look_for_exteriors
@@ -31,7 +32,7 @@ SEEDS = 3
 def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=Path(".cache/photos"))
+    parser.add_argument("--cache", type=user_path, default=Path(".cache/photos"))
     options = parser.parse_args()
     cache = PhotoCache(options.cache, geometry(256))
     algerian = read_photos(["algerian_used_cars"], cache)

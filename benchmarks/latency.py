@@ -12,7 +12,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch
 from space.checkpoints import BUNDLED, LATENCY, WEIGHTS, open_checkpoint, write_json
 from space.network import OnnxEngine, TorchEngine, engine_of
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.evaluation.drawn import drawings
 from trainer.provenance import git_revision, processor
 
@@ -30,7 +30,7 @@ JPEG_SIZE = (1024, 683)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=BUNDLED, metavar="FOLDER",
+    parser.add_argument("--model", type=user_path, default=BUNDLED, metavar="FOLDER",
                         help="a checkpoint folder; the bundled one without it")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     options = parser.parse_args(arguments)

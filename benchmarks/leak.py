@@ -20,6 +20,7 @@ from scipy.stats import t
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.data.dataset import DataSet, load_data
 from trainer.data.exteriors import look_for_exteriors
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
@@ -47,7 +48,7 @@ def main() -> None:
     add_data_options(parser)
     add_cache_options(parser)
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/leak"), metavar="FOLDER",
+    parser.add_argument("--runs", type=user_path, default=Path("runs/leak"), metavar="FOLDER",
                         help="where the runs go (default: %(default)s)")  # fmt: skip
     options = parser.parse_args()
     cache = cache_of(options)

@@ -39,6 +39,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.loader import rate
 from space.checkpoints import write_json
+from space.walk import user_path
 from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
 from trainer.data.classes import Classes, unite
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000],
                         help="photos of the part about memory")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=RESULT, help="default: %(default)s")
+    parser.add_argument("--out", type=user_path, default=RESULT, help="default: %(default)s")
     options = parser.parse_args(arguments)
     keep_freed_memory()
     cases = options.case or CASES

@@ -18,6 +18,7 @@ import torch
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.data.dataset import load_data
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.splits import EXCLUDED, TEST, Photo, write_split
@@ -44,8 +45,8 @@ def main() -> None:
     """Trains unless that was done, measures, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_options(parser)
-    parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--out", type=Path, default=Path("runs/unknown"), metavar="FOLDER",
+    parser.add_argument("--split-file", type=user_path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=user_path, default=Path("runs/unknown"), metavar="FOLDER",
                         help="where the run is kept (default: %(default)s)")  # fmt: skip
     add_cache_options(parser)
     options = parser.parse_args()

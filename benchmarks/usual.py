@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from space.walk import user_path
+
 WORKERS = 2
 
 
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
     parser.add_argument("network")
     parser.add_argument("size", type=int)
     parser.add_argument("--classes", type=int, required=True)

@@ -35,6 +35,7 @@ from space.checkpoints import (
     open_checkpoint,
 )
 from space.upload import repo_id
+from space.walk import user_path
 
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.
 CHARTS = (
@@ -67,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="RUN",
+    parser.add_argument("checkpoint", type=user_path, metavar="RUN",
                         help="a run that was evaluated, or a checkpoint folder")  # fmt: skip
-    parser.add_argument("--figures", type=Path, metavar="FOLDER",
+    parser.add_argument("--figures", type=user_path, metavar="FOLDER",
                         help="what `python -m trainer.evaluate` drew (default: evaluation/ "
                         "beside the checkpoint, or figures/ in it)")  # fmt: skip
     parser.add_argument("--repo", type=repo_id, metavar="ORG/NAME",

@@ -22,7 +22,7 @@ from space.boxes import Box
 from space.checkpoints import CheckpointError
 from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
-from space.walk import photos_in
+from space.walk import photos_in, user_path
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER", help="a photo, or a folder"
+        "photos", nargs="+", type=user_path, metavar="PHOTO_OR_FOLDER", help="a photo, or a folder"
     )
     parser.add_argument(
         "--model",
@@ -123,9 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         "--all-cars", action="store_true",
         help="name every car in a photo, each in a row of its own, the most prominent first",
     )  # fmt: skip
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a photo, or a car")
     parser.add_argument(
-        "--jsonl", type=Path, metavar="FILE", help="write a JSON object a photo, or a car"
+        "--csv", type=user_path, metavar="FILE", help="write a row a photo, or a car"
+    )
+    parser.add_argument(
+        "--jsonl", type=user_path, metavar="FILE", help="write a JSON object a photo, or a car"
     )
     return parser
 

@@ -106,3 +106,31 @@ def test_cached_photos_come_in_batches(tmp_path):
     pixels, targets = photos.__getitems__([2, 0])
     assert torch.equal(pixels, torch.from_numpy(cache.pixels()[[rows[2], rows[0]]]))
     assert targets.tolist() == [7, 5]
+
+
+def test_bad_line_of_the_index_costs_one_photo(tmp_path):
+    paths = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        draw_car(seed).save(path)
+    cache = make_cache(tmp_path)
+    before = cache.add(readers(*paths), "")
+    index = next((tmp_path / "cache").rglob("index.csv"))
+    lines = index.read_bytes().splitlines(keepends=True)
+    lines[1] = b'"\xff\x00' + b"1" * 200_000 + b"\n"
+    index.write_bytes(b"".join(lines))
+    after = cache.add(readers(*paths), "")
+    assert [entry.row for entry in after] == [before[0].row, 3, before[2].row]
+
+
+def test_photo_that_fails_behind_the_door_is_an_entry(tmp_path, monkeypatch):
+    path = tmp_path / "car.png"
+    draw_car(1).save(path)
+    cache = make_cache(tmp_path)
+
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(cache, "_transform", fail)
+    assert cache.add(readers(path), "")[0].error == "cannot be used: MemoryError"
+    monkeypatch.undo()
+    assert make_cache(tmp_path).add(readers(path), "")[0].row == 0  # it is not held against it

@@ -17,6 +17,7 @@ from space.labels import Car
 from trainer.data.classes import match, unite
 from trainer.data.source import Columns, DataError
 from trainer.data.sources import read_source, read_sources
+from trainer.data.sources.mat import read_array
 from trainer.data.sources.stanford import LABELS
 
 
@@ -477,3 +478,79 @@ def test_zip_that_would_fill_the_disk_is_refused_unopened(tmp_path, monkeypatch)
     with pytest.raises(DataError, match="unpacked it has 1000 bytes, and 999 are free"):
         read_source(f"mine={tmp_path / 'cars.zip'}")
     assert [below.name for below in tmp_path.iterdir()] == ["cars.zip"]
+
+
+def test_damaged_mat_files_are_refused_and_nothing_else(stanford):
+    """Bytes changed, and cut anywhere: every reading ends in a list or DataError."""
+    random = np.random.default_rng(0)
+    path = stanford / "devkit" / "cars_meta.mat"
+    original = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(300):
+        content = original[: random.integers(1, len(original) + 1)].copy()
+        places = random.integers(0, len(content), 1 + len(content) // 1000)
+        content[places] = random.integers(0, 256, len(places))
+        path.write_bytes(content.tobytes())
+        try:
+            assert read_source(f"cars={stanford}").label_names
+        except DataError as error:
+            refused += "cars_meta.mat" in str(error)
+    assert refused > 100
+
+
+def test_mat_file_that_names_a_file_elsewhere_is_refused(stanford):
+    rows = np.array([("../../etc/1.jpg", 1)], dtype=[("fname", object), ("class", object)])
+    savemat(stanford / "devkit" / "cars_train_annos.mat", {"annotations": rows})
+    with pytest.raises(DataError, match=r"cars_train_annos\.mat .*not the name of a photo"):
+        read_source(f"cars={stanford}")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_mat_files_are_read_as_scipy_reads_them(tmp_path, compressed):
+    path = tmp_path / "arrays.mat"
+    rows = np.array([("é.jpg", 3), ("b", 300)], dtype=[("fname", object), ("class", object)])
+    names = np.array(["Škoda Octavia 2012", "A"], dtype=object)
+    arrays = {"names": names, "rows": rows, "numbers": np.arange(5.0)}
+    savemat(path, arrays, do_compression=compressed)
+    assert read_array(path, "names") == list(names)
+    assert read_array(path, "rows") == [
+        {"fname": "é.jpg", "class": [3]}, {"fname": "b", "class": [300]},
+    ]  # fmt: skip
+    assert read_array(path, "numbers") == [0, 1, 2, 3, 4]
+
+
+def test_folder_that_cannot_be_listed_costs_one_row(tmp_path, monkeypatch):
+    photo(tmp_path / "Audi/1.jpg")
+    photo(tmp_path / "Kia/1.jpg")
+    (tmp_path / "locked").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    source = read_source(f"mine={tmp_path}")
+    (problem,) = source.problems
+    assert (len(source.photos), problem.path) == (2, "locked")
+    assert "chmod" in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Toyota Prius", "Toyota Prius+"), ("VW Golf 1.6", "VW Golf 16"), ("VW up", "VW up!"),
+     ("トヨタ ガ", "トヨタ カ"), ("+", "++")],
+)  # fmt: skip
+def test_distinct_names_stay_distinct(tmp_path, one, other):
+    files_of(tmp_path, f"{one}/1.jpg", f"{other}/1.jpg")
+    assert set(unite(read_sources([f"mine=folder:{tmp_path}"])).labels) == {one, other}
+
+
+@pytest.mark.parametrize("label", ["Audi\nA4", "Audi\u2028A4", "Audi\x85A4"])
+def test_class_that_no_checkpoint_can_hold_is_refused_by_name(tmp_path, label):
+    table = {"image": [draw_car(0)], "label": [label]}
+    kinds = Features(image=Image(), label=Value("string"))
+    Dataset.from_dict(table, features=kinds).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"the class 'Audi.*A4' of mine holds a line break"):
+        unite([read_source(f"mine=hub:{tmp_path}")])

@@ -16,6 +16,7 @@ from trainer.data.splits import (
     Photo,
     Scheme,
     apply_split,
+    fewest_photos,
     make_split,
     read_split,
     write_split,
@@ -176,3 +177,39 @@ def test_the_bundled_split_keeps_copies_together():
     for row in rows:
         assert splits.setdefault(row["group"], row["split"]) == row["split"]
     assert set(splits.values()) == {TRAIN, VALIDATION, TEST, EXCLUDED}
+
+
+@pytest.mark.parametrize("text", ["80/10/10", "90/10", "70/15/15", "fold:1/5", "official"])
+def test_fewest_photos_of_a_class_give_one_for_validation_and_no_fewer_do(text):
+    scheme = replace(Scheme.parse(text), official=False)
+    needed = fewest_photos(scheme)
+    for count, there in ((needed - 1, False), (needed, True)):
+        photos = [Photo("a", str(n), "x", str(n), group=str(n)) for n in range(count)]
+        assert any(p.split == VALIDATION for p in make_split(photos, scheme, 0)) is there
+
+
+def test_split_without_validation_never_has_one():
+    assert fewest_photos(Scheme.parse("80/0/20")) is None
+
+
+def test_byte_order_mark_of_an_editor_is_no_part_of_a_split_file(tmp_path):
+    path = tmp_path / "split.csv"
+    path.write_text("source,path,label,split,group\na,1.jpg,x,train,g\n", "utf-8-sig")
+    assert read_split(path)["a", "1.jpg"]["split"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        (b"a,1.jpg\n", "line 2: it has 2 cells"),
+        (b"a,\xff.jpg,x,train,g\n", "not UTF-8"),
+        (b'a,"1.jpg,x,train,g\n', "line 2"),
+        (b"a," + b"1" * 200_000 + b",x,train,g\n", "line 2: field larger"),
+        (b"a,1.jpg,x,training,g\n", "unknown split"),
+    ],
+)
+def test_damaged_split_file_is_refused_with_its_place(tmp_path, rows, cause):
+    path = tmp_path / "split.csv"
+    path.write_bytes(b"source,path,label,split,group\n" + rows)
+    with pytest.raises(DataError, match=rf"split\.csv.*{cause}"):
+        read_split(path)

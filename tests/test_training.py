@@ -19,6 +19,7 @@ from conftest import draw_car
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint, read_license
+from trainer.data.source import DataError
 from trainer.evaluate import main as evaluate
 from trainer.train import train
 from trainer.training.config import parse_config
@@ -362,3 +363,23 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_effective_size(photos, tmp
     assert halved[0] == ("16", "2")
     assert all(int(batch) * int(accumulate) == 32 for batch, accumulate in halved)
     assert open_checkpoint(out / "checkpoint").labels == tuple(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "cause"),
+    [(1, 20, "show one class, 'Audi'"), (2, 5, "a class needs 6 different photos")],
+)
+def test_too_little_to_train_on_is_refused_before_training(tmp_path, classes, count, cause):
+    for number, label in enumerate(("Audi", "Kia")[:classes]):
+        (tmp_path / "cars" / label).mkdir(parents=True)
+        for seed in range(count):
+            draw_car(100 * number + seed).save(tmp_path / "cars" / label / f"{seed}.png")
+    with pytest.raises(DataError, match=cause):
+        train_here(command(tmp_path / "cars", tmp_path / "run", "--split=80/10/10"))
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_home_folder_is_expanded_in_options(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parse_config(["--data=cars=~/cars", "--out=~/run", "--cache=~/cache"])
+    assert (config.out, config.cache) == (tmp_path / "run", tmp_path / "cache")

@@ -12,12 +12,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
+from space.walk import user_path
 from trainer.data import copies, exteriors
 from trainer.data.dataset import DataSet, read_photos
 from trainer.data.exteriors import Sightings, look_for_exteriors
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "wrong labels in data sets of photos, and writes a report.",
     )
     add_data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+    parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
                         help="where the report goes; an earlier one is replaced")  # fmt: skip
     parser.add_argument("--no-network", action="store_true",
                         help="do without the ImageNet network: quick, but photos of no exterior "

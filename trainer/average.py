@@ -29,6 +29,7 @@ from space.checkpoints import (
     read_license,
     write_json,
 )
+from space.walk import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="of one network and the same classes")  # fmt: skip
     parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE",
                         help="of each checkpoint; equal ones without it")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+    parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
                         help="the checkpoint folder to write; evaluate it next")  # fmt: skip
     options = parser.parse_args(arguments)
     try:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from space.walk import user_path
 from trainer.collection.pipeline import PHOTOS, Collection, collect
 from trainer.collection.visits import Manners
 from trainer.data.source import DataError
@@ -64,8 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="a table of addresses, see docs/sources/urls.md")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "file", type=user_path, help="a table of addresses, see docs/sources/urls.md"
+    )
+    parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER")
     usual = Manners()
     for name, kind, value, explanation in (
         ("--per-host", _at_least_1, usual.per_host, "requests to one host at the same time"),

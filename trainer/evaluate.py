@@ -30,6 +30,7 @@ from mapie import __version__ as mapie_version
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import DataError, photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
@@ -63,17 +64,17 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder")
+    parser.add_argument("checkpoint", type=user_path, help="a checkpoint folder")
     add_data_options(parser)
-    parser.add_argument("--split-file", type=Path, required=True, metavar="FILE",
+    parser.add_argument("--split-file", type=user_path, required=True, metavar="FILE",
                         help="the run's split.csv, or one of trainer/splits/")  # fmt: skip
     parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TEST,
                         help="the photos to measure on (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--others", type=Path, metavar="FOLDER",
+    parser.add_argument("--others", type=user_path, metavar="FOLDER",
                         help="photos that show no car, or the name of their folder in "
                         "MARQUE_DATA; with them the checkpoint gets a gate, and without them "
                         "it refuses nothing but cars unlike all that it knows")  # fmt: skip
-    parser.add_argument("--no-exteriors", type=Path, metavar="FILE",
+    parser.add_argument("--no-exteriors", type=user_path, metavar="FILE",
                         help="CSV with a column photo: paths in the data sets that show "
                         "the inside or a part of a car")  # fmt: skip
     parser.add_argument("--keep-calibration", action="store_true",
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faithfulness", type=int, default=50, metavar="PHOTOS",
                         help="on how many to judge the heat maps; 0 for none, each takes "
                         "seconds (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER",
+    parser.add_argument("--out", type=user_path, metavar="FOLDER",
                         help="where figures and tables go (default: evaluation/ beside "
                         "the checkpoint)")  # fmt: skip
     return parser

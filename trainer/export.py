@@ -26,6 +26,7 @@ from onnxscript import optimizer
 from space.checkpoints import WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
 from space.network import GRAPH, INPUT, Eyes, OnnxEngine, Sight, TorchEngine
 from space.transforms import normalize, to_pixels
+from space.walk import user_path
 from trainer.toys import draw_car
 
 # What rounding in another order may change, as a share of the largest value.
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint folder")
+    parser.add_argument("checkpoint", type=user_path, help="a checkpoint folder")
     options = parser.parse_args(arguments)
     try:
         apart = export(options.checkpoint)

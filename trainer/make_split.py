@@ -6,8 +6,8 @@ Training with `--split-file FILE` then uses the same photos every time, on any m
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from space.walk import user_path
 from trainer.data.dataset import load_data
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.source import DataError
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "together, photos under several labels and photos of no car from outside are left out.",
     )
     add_data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE",
+    parser.add_argument("--out", type=user_path, required=True, metavar="FILE",
                         help="CSV source,path,label,split,group")  # fmt: skip
     parser.add_argument("--split", default="80/10/10",
                         help="training/validation/test in percent (70/15/15), training/test "

@@ -40,6 +40,7 @@ from space.gate import GATE
 from space.network import GRAPH
 from space.recognizer import CarRecognizer
 from space.upload import UploadError, repo_id, tag_name, upload
+from space.walk import user_path
 from trainer.export import TOLERANCE, ExportError, difference, export
 
 # What goes along where it is.
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run, or a checkpoint folder")
+    parser.add_argument("run", type=user_path, metavar="RUN", help="a run, or a checkpoint folder")
     parser.add_argument("repo", type=repo_id, metavar="org/name",
                         help="where it goes; created if it is missing")  # fmt: skip
     parser.add_argument("--private", action="store_true",

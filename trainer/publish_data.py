@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from space.checkpoints import write_json
 from space.upload import UploadError, check_login, files_below, repo_id, upload
+from space.walk import user_path
 from trainer.audit import audit_photos
 from trainer.data.classes import Classes, identity
 from trainer.data.dataset import DataSet, deal, read_photos
@@ -72,12 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--license", type=_license_id, required=True, metavar="ID",
                         help="under which others may use your photos, such as cc-by-4.0; see "
                         "https://huggingface.co/docs/hub/repositories-licenses")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER",
+    parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
                         help="where the data set is written before it goes up")  # fmt: skip
     parser.add_argument("--split", default="80/10/10",
                         help="training/validation/test in percent, or another one as for "
                         "make_split; else %(default)s")  # fmt: skip
-    parser.add_argument("--split-file", type=Path, metavar="FILE", help="a split to use instead")
+    parser.add_argument(
+        "--split-file", type=user_path, metavar="FILE", help="a split to use instead"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
     parser.add_argument("--no-network", action="store_true",
                         help="do without the ImageNet network: photos of no car from outside are "

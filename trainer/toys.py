@@ -4,9 +4,10 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image, ImageDraw
+
+from space.walk import user_path
 
 # Colour alone tells the classes, so that any network learns them in a minute.
 CLASSES = {
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m trainer.toys",
         description="Draws a folder of toy cars for each of a few classes.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if need be")
+    parser.add_argument("folder", type=user_path, metavar="FOLDER", help="made if need be")
     parser.add_argument("--each", type=int, default=40, metavar="PHOTOS",
                         help="photos of a class (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)

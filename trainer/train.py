@@ -36,7 +36,7 @@ from trainer.data.classes import Classes
 from trainer.data.dataset import DataSet, load_data
 from trainer.data.source import DataError
 from trainer.data.sources.stream import newest_revision, open_stream
-from trainer.data.splits import TRAIN, VALIDATION, write_split
+from trainer.data.splits import TRAIN, VALIDATION, fewest_photos, write_split
 from trainer.memory import give_back_freed_memory, keep_freed_memory
 from trainer.provenance import describe_photos, describe_run
 from trainer.training.config import GROUPS, ConfigError, TrainConfig, parse_config
@@ -148,6 +148,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
             seed=config.seed,
             exteriors=not config.keep_non_exteriors,
         )
+        _check_parts(config, data)
         if dealing:
             _write_split_and_left_out(config.out, data)
         training_rows = data.cached(training_cache, TRAIN)
@@ -323,6 +324,27 @@ def _check_out(config: TrainConfig) -> None:
         raise TrainingError(
             f"{config.out} holds a run already; add --resume to go on with it, "
             "or choose another --out"
+        )
+
+
+def _check_parts(config: TrainConfig, data: DataSet) -> None:
+    """Refuses before training what could teach or judge nothing."""
+    taught = {photo.target for photo in data.photos if photo.split == TRAIN}
+    if len(taught) < 2:
+        raise DataError(
+            f"all photos to train on show one class, {data.classes.labels[min(taught)]!r}, and one "
+            "class alone teaches nothing; add another one"
+        )
+    if not data.sizes[VALIDATION]:
+        needed = None if config.split_file else fewest_photos(config.scheme)
+        raise DataError(
+            "the split leaves no photo for validation, which chooses the epoch; "
+            + (
+                f"with --split {config.split} a class needs {needed} different photos, and no "
+                "class has so many: add photos, or give validation a larger share"
+                if needed
+                else "give validation a share, as --split 80/10/10 does"
+            )
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.labels import Car
-from trainer.data.names import car_label, car_of, find_make, normal
+from trainer.data.names import car_label, car_of, find_make, normal, spelling
 from trainer.data.source import DataError, Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
@@ -189,7 +189,7 @@ def read_table(path: Path, source: str) -> Table:
         except ValueError as error:
             problems.append(Problem(source, f"row {number}: {' '.join(urls)}".strip(), str(error)))
             continue
-        car = spelled.setdefault(normal(car_label(car)), car)
+        car = spelled.setdefault(spelling(car_label(car)), car)
         cells = {column: row[column] for column in further}
         if urls:
             lines.append(Line(number, tuple(urls), car_label(car), car, cells))

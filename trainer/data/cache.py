@@ -126,7 +126,9 @@ class PhotoCache:
         try:
             return key, self._transform(load_photo(content)), ""
         except PhotoError as error:
-            return key, None, str(error)
+            return key, None, " ".join(str(error).split())
+        except Exception as error:  # no key: what fails behind the door, as memory, may pass
+            return "", None, f"cannot be used: {str(error) or type(error).__name__}"
 
     def _append(
         self, results: Iterable[tuple[str, np.ndarray | None, str]], index: dict[str, Entry]
@@ -157,12 +159,13 @@ class PhotoCache:
             return {}
         pixels = self.pixels()
         index = {}
-        with self._index_file.open(newline="", encoding="utf-8") as file:
-            for line in csv.reader(file):
+        with self._index_file.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for text in file:  # one by one, so that a bad line costs no other
                 try:
+                    (line,) = csv.reader([text])
                     key, row, checksum, error = line[0], int(line[1]), int(line[2]), line[3]
-                except (IndexError, ValueError):
-                    continue  # the line that a kill cut short
+                except (csv.Error, IndexError, ValueError):
+                    continue  # a line that a kill or the disk has spoilt
                 if row < 0:
                     index[key] = Entry(key, error=error)
                 elif row < len(pixels) and zlib.crc32(pixels[row].tobytes()) == checksum:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from space.labels import Car
-from trainer.data.names import normal
-from trainer.data.source import Source
+from space.labels import Car, unfit_text
+from trainer.data.names import spelling
+from trainer.data.source import DataError, Source
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,20 @@ class Classes:
 
 
 def unite(sources: Iterable[Source]) -> Classes:
-    """Puts the classes of all sources together by make, model and year."""
+    """Puts the classes of all sources together by make, model and year.
+
+    Raises:
+        DataError: a label is blank, or no checkpoint can hold it.
+    """
     labels: list[str] = []
     cars: list[Car] = []
     number_of: dict[tuple[str, str, int | None], int] = {}
     targets = {}
     for source in sources:
         for label, car in zip(source.label_names, source.cars, strict=True):
+            unfit = unfit_text(label) or (None if label.strip() else "nothing but blanks")
+            if unfit:
+                raise DataError(f"the class {label!r} of {source.name} holds {unfit}; rename it")
             number = number_of.setdefault(identity(car), len(labels))
             if number == len(labels):
                 # The same name for another car, as "Polo" may be, needs the source to tell them.
@@ -58,4 +65,4 @@ def match(source: Source, labels: Sequence[str], cars: Sequence[Car]) -> dict[st
 
 def identity(car: Car) -> tuple[str, str, int | None]:
     """What two spellings of one car have in common."""
-    return normal(car.make), normal(car.model), car.year
+    return spelling(car.make), spelling(car.model), car.year

@@ -55,6 +55,19 @@ def normal(text: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum())
 
 
+_SEPARATORS = re.compile(r"[\s_/()\[\],;:'’\"·‐-―-]+|(?<!\d)\.|\.(?!\d)")
+_ACCENTS = re.compile(r"[\u0300-\u036f]")  # not the marks that other scripts spell with
+
+
+def spelling(text: str) -> str:
+    """What two spellings of one name have in common: accents, case and separators do not count.
+
+    Any other sign does, so that "Prius" and "Prius+", "1.6" and "16" stay two names.
+    """
+    plain = unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+    return _SEPARATORS.sub("", plain.casefold()) or text.strip()
+
+
 _MAKE_OF = {normal(make): make for make in MAKES} | {
     normal(alias): make for alias, make in _ALIASES.items()
 }

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from space.walk import user_path
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.source import Columns
 
@@ -19,7 +20,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:
     """Adds `--cache` and `--cache-size`, with the defaults that training has."""
-    parser.add_argument("--cache", type=Path, default=Path(".cache/photos"), metavar="FOLDER",
+    parser.add_argument("--cache", type=user_path, default=Path(".cache/photos"), metavar="FOLDER",
                         help="where decoded photos are kept (default: %(default)s)")  # fmt: skip
     parser.add_argument("--cache-size", type=int, default=256, metavar="PIXELS",
                         help="side of the cached photos (default: %(default)s)")  # fmt: skip

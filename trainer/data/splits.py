@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.data.source import DataError
+from trainer.data.tables import read_rows
 
 TRAIN, VALIDATION, TEST, EXCLUDED = "train", "validation", "test", "excluded"
 SPLITS = (TRAIN, VALIDATION, TEST, EXCLUDED)
@@ -147,6 +148,15 @@ def _reason_to_exclude(members: Sequence[Photo]) -> str:
     return ""
 
 
+def fewest_photos(scheme: Scheme) -> int | None:
+    """How many different photos a class needs to have one for validation; None if never."""
+    shares = replace(scheme, official=False)
+    for count in range(2, 1000):
+        if VALIDATION in _deal("", [str(n) for n in range(count)], {}, shares, 0).values():
+            return count
+    return None
+
+
 def _deal(
     label: str, names: list[str], groups: dict[str, list[Photo]], scheme: Scheme, seed: int
 ) -> dict[str, str]:
@@ -192,16 +202,12 @@ def read_split(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     """Reads a split file: (source, path) to its row.
 
     Raises:
-        DataError: it cannot be read, or is no split file.
+        DataError: it cannot be read, or is not a split file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != _COLUMNS:
-                raise DataError(f"{path}: the columns should be {','.join(_COLUMNS)}")
-            rows = {(row["source"], row["path"]): row for row in reader}
-    except OSError as error:
-        raise DataError(f"the split file {path} cannot be read: {error.strerror}") from None
+        rows = {(row["source"], row["path"]): row for row in read_rows(path, _COLUMNS)}
+    except DataError as error:
+        raise DataError(f"the split file {error}") from None
     for (source, name), row in rows.items():
         if row["split"] not in SPLITS:
             raise DataError(f"{path}: {name} of {source} has the unknown split {row['split']!r}")

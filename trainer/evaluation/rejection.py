@@ -14,7 +14,6 @@ and each is judged by a gate that learnt nothing from it nor from copies of it, 
 from its whole kind.
 """
 
-import csv
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
-from trainer.data.source import DataError
 from trainer.data.splits import TEST, TRAIN
+from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
 from trainer.evaluation.photos import JudgedPhoto, look_at
 from trainer.evaluation.robustness import CONDITIONS
@@ -283,11 +282,4 @@ def read_paths(file: Path) -> set[str]:
     Raises:
         DataError: it cannot be read, or has no such column.
     """
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
-    if not rows or "photo" not in rows[0]:
-        raise DataError(f"{file} should be a CSV with a column photo")
-    return {row["photo"] for row in rows}
+    return {row["photo"] for row in read_rows(file, ("photo",))}

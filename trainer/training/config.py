@@ -7,6 +7,7 @@ from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from space.walk import user_path
 from trainer.data.source import Columns, DataError
 from trainer.data.splits import Scheme
 from trainer.training.settings import (
@@ -240,8 +241,8 @@ def _from_toml(path: Path, item: Field, value: Any) -> Any:
     if item.name == "data" and isinstance(value, list):
         return tuple(str(spec) for spec in value)
     kind = _kind(item)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
+    if kind is user_path and isinstance(value, str):
+        return user_path(value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -250,7 +251,7 @@ def _from_toml(path: Path, item: Field, value: Any) -> Any:
 
 
 def _kind(item: Field) -> Any:
-    return Path if item.type == Path | None else item.type
+    return user_path if item.type in (Path, Path | None) else item.type
 
 
 def build_parser() -> argparse.ArgumentParser:
