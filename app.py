@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 from space.checkpoints import CheckpointError
-from space.page import build_page, launch
 from space.recognizer import CarRecognizer
+from space.server import ServerError, prepare, serve
 
 
 def main() -> None:
     """Loads the recogniser, builds the page, serves it until it is stopped."""
     try:
+        prepare()
+        from space.page import build_page  # imports gradio, which reads the environment then
+
         recognizer = CarRecognizer.from_pretrained(os.environ.get("MARQUE_MODEL") or _deployed())
-    except CheckpointError as error:
+        serve(build_page(recognizer))
+    except (CheckpointError, ServerError) as error:
         sys.exit(f"marque: {error}")
-    launch(build_page(recognizer))
 
 
 def _deployed() -> str | None:

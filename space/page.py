@@ -2,23 +2,25 @@
 
 import html
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
+from starlette.middleware import Middleware
 
 from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.arguments import CheckedBlocks, refusal
+from space.guard import Guard
 from space.photos import MAX_BYTES, PhotoError, load_photo
 from space.recognizer import CarRecognizer
+from space.uploads import MAX_AGE, MAX_FOLDER_BYTES
 from space.verdict import WORTH_NAMING
 
 # What every browser can show; other formats are shown back as the recogniser saw them.
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
 
-_HOUR = 3600  # seconds; uploaded photos are deleted when they are older than that
 _TOP_K = 5
 _CONCURRENCY = 2  # photos at once; more would only queue for the same cores
 
@@ -134,7 +136,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
 
     with CheckedBlocks(
         title="Marque: which car is that?",
-        delete_cache=(_HOUR, _HOUR),
+        delete_cache=(MAX_AGE, MAX_AGE),
         analytics_enabled=False,
     ) as page:
         gr.Markdown(_INTRO)
@@ -192,11 +194,27 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     return page
 
 
-def launch(page: gr.Blocks, **options: Any):
-    """Serves the page; `options` go to gradio's `launch`.
+def launch(
+    page: gr.Blocks,
+    hosts: Collection[str] | None = None,
+    max_folder_bytes: float = MAX_FOLDER_BYTES,
+    **options: Any,
+):
+    """Serves the page behind `space.guard`; `space.server` does so for app.py.
 
-    GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where, as in every gradio app.
+    Args:
+        page: from `build_page`.
+        hosts: by which names it may be addressed; None for any.
+        max_folder_bytes: the room for uploads.
+        options: go to gradio's `launch`. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where the
+            page is, as in every gradio app.
     """
+    guard = Middleware(
+        Guard,
+        endpoints={str(fn.api_name) for fn in page.fns.values() if fn.api_visibility == "public"},
+        hosts=hosts,
+        max_folder_bytes=max_folder_bytes,
+    )
     # Without api_open=False, /run and /api would answer past the queue and its limits.
     return page.queue(max_size=64, api_open=False).launch(
         # System fonts: nothing is fetched from a font server, and the page is there at once.
@@ -208,6 +226,10 @@ def launch(page: gr.Blocks, **options: Any):
         css=_CSS,
         max_file_size=MAX_BYTES,
         footer_links=["api", "settings"],
+        app_kwargs={"middleware": [guard]},
+        enable_monitoring=False,
+        run_history=False,
+        state_session_capacity=500,  # sessions hold what their components showed
         **options,
     )
 

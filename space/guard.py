@@ -1,0 +1,213 @@
+"""What stands before gradio: which requests reach it, how large they may be, and what goes out.
+
+An ASGI middleware. gradio serves many routes that this page has no use for (a dashboard of its
+traffic, calls of component functions, a proxy, recordings); only those of the page pass.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from space import uploads
+from space.photos import MAX_BYTES
+from space.printable import printable
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_CALL_BYTES = 8 * 2**20  # of a call's JSON: arguments, and photos of 6 MB as data URLs
+MAX_UPLOAD_BYTES = MAX_BYTES + 2**20  # of a whole upload, with the lines around its files
+
+_API = "/gradio_api"
+_UPLOAD = f"{_API}/upload"
+_FILE = f"{_API}/file="
+_ROUTES = {
+    *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"),
+    *(f"{_API}/{name}" for name in ("info", "theme.css", "app_id", "startup-events", "cancel")),
+    *(f"{_API}/{name}" for name in ("reset", "upload_progress", "queue/join", "queue/data")),
+    _UPLOAD,
+}
+_BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/")
+
+# Scripts and styles that gradio writes into its page need "unsafe-inline". A Space shows the
+# page in a frame of huggingface.co.
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "content-security-policy": "; ".join(
+        [
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "media-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            "connect-src 'self' data: blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co "
+            "https://*.hf.space",
+        ]
+    ),
+}
+
+_log = logging.getLogger("marque")
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """A request gets a status and a sentence in place of an answer."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+
+
+class Guard:
+    """Lets the requests of one page through to gradio.
+
+    Args:
+        app: gradio's application.
+        endpoints: the names that may be called.
+        hosts: names by which this server may be addressed, where it serves this machine alone; a
+            page elsewhere that gets its name to point here, or posts here blindly, is refused.
+            None: any, since whoever reaches a public page may ask it.
+        max_folder_bytes: the room for uploads.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        endpoints: Collection[str],
+        hosts: Collection[str] | None = None,
+        max_folder_bytes: float = uploads.MAX_FOLDER_BYTES,
+    ):
+        self._app = app
+        self._endpoints = endpoints
+        self._hosts = hosts
+        self._max_folder_bytes = max_folder_bytes
+        self._uploading = 0  # bytes that were promised room and are not all there yet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                there = {name.lower() for name, _ in message.get("headers", ())}
+                message["headers"] = list(message.get("headers", ())) + [
+                    (name.encode(), value.encode())
+                    for name, value in _HEADERS.items()
+                    if name.encode() not in there
+                ]
+            await send(message)
+
+        reserved = 0
+        try:
+            reserved = self._admit(scope)
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            failure = _first(error)
+            asked = f"{scope['method']} {printable(scope['path'][:200])}"
+            if isinstance(failure, Refused):
+                status, sentence, why = failure.status, str(failure), str(failure)
+            else:  # gradio's, of requests that it does not expect
+                status, sentence = 400, "this request cannot be answered; the README says which can"
+                why = f"{type(failure).__name__}: {printable(str(failure)[:300])}"
+            _log.warning("refused %s: %s", asked, why)
+            if started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            body = json.dumps({"detail": sentence}).encode()
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            headers.append((b"content-length", str(len(body)).encode()))
+            await send_with_headers(
+                {"type": "http.response.start", "status": status, "headers": headers}
+            )
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            self._uploading -= reserved
+
+    def _admit(self, scope: Scope) -> int:
+        """Refuses what the page has no use for; returns the bytes reserved in the upload folder."""
+        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        self._check_names(scope["method"], headers)
+        self._check_route(scope["path"])
+        if scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
+            return 0
+        length = _length(headers)
+        upload = scope["path"] == _UPLOAD
+        limit = MAX_UPLOAD_BYTES if upload else MAX_CALL_BYTES
+        if length > limit:
+            raise Refused(413, f"this request is too large; the limit is {limit // 2**20} MiB")
+        if not upload:
+            return 0
+        room = self._max_folder_bytes - self._uploading - length
+        if room < 0 or uploads.sweep(math.inf, room) > room:
+            raise Refused(503, "there is no room for uploads at the moment; try again in an hour")
+        self._uploading += length
+        return length
+
+    def _check_names(self, method: str, headers: MutableMapping[str, bytes]) -> None:
+        if self._hosts is None:
+            return
+        host = _host(headers.get("host", b""))
+        if host not in self._hosts:
+            raise Refused(
+                421, "this server answers under the names of its machine; MARQUE_HOSTS adds others"
+            )
+        origin = headers.get("origin")
+        if method == "POST" and origin is not None and _host(origin) not in self._hosts:
+            raise Refused(403, "pages elsewhere may not post here; MARQUE_HOSTS adds their hosts")
+
+    def _check_route(self, path: str) -> None:
+        # gradio's routes take a slash at the end, and none
+        route = path.rstrip("/") or "/"
+        if route in _ROUTES or path.startswith(_BELOW):
+            return
+        if path.startswith(_FILE):
+            try:
+                uploads.received(path.removeprefix(_FILE))
+                return
+            except uploads.UploadError:
+                raise Refused(404, "there is no such file") from None
+        parts = route.removeprefix(f"{_API}/call/").removeprefix("v2/").split("/")
+        if route.startswith(f"{_API}/call/") and parts[0] in self._endpoints and len(parts) <= 2:
+            return
+        known = ", ".join(f"/call/{name}" for name in sorted(self._endpoints))
+        raise Refused(404, f"there is nothing here; programs may ask {_API}{known}")
+
+
+def _length(headers: MutableMapping[str, bytes]) -> int:
+    """The length of a body that says it."""
+    if "transfer-encoding" in headers or not headers.get("content-length", b"").isdigit():
+        raise Refused(411, "this request does not say its length; send Content-Length")
+    return int(headers["content-length"])
+
+
+def _host(address: bytes) -> str:
+    """The host of a Host or Origin header."""
+    text = address.decode("latin-1")
+    try:
+        return urlsplit(text if "//" in text else f"//{text}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _first(error: BaseException) -> BaseException:
+    """What failed, out of the groups that streams wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
