@@ -4,6 +4,7 @@ An ASGI middleware. gradio serves many routes that this page has no use for (a d
 traffic, calls of component functions, a proxy, recordings); only those of the page pass.
 """
 
+import asyncio
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_CALL_BYTES = 8 * 2**20  # of a call's JSON: arguments, and photos of 6 MB as data URLs
 MAX_UPLOAD_BYTES = MAX_BYTES + 2**20  # of a whole upload, with the lines around its files
+SECONDS_FOR_ANSWER = 600  # that a program may wait for one, the queue included
 
 _API = "/gradio_api"
 _UPLOAD = f"{_API}/upload"
@@ -117,7 +119,10 @@ class Guard:
         reserved = 0
         try:
             reserved = self._admit(scope)
-            await self._app(scope, receive, send_with_headers)
+            # gradio 6.31 never ends the stream of a finished event that is read a second time.
+            waits = scope["method"] == "GET" and scope["path"].startswith(f"{_API}/call/")
+            async with asyncio.timeout(SECONDS_FOR_ANSWER if waits else None):
+                await self._app(scope, receive, send_with_headers)
         except Exception as error:
             failure = _first(error)
             asked = f"{scope['method']} {printable(scope['path'][:200])}"
