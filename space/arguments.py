@@ -23,6 +23,11 @@ def refusal(message: str) -> gr.Error:
     return gr.Error(message, title="That did not work", print_exception=False)
 
 
+def log_refusal(asked: str, error: gr.Error) -> None:
+    """One line in the log for a refusal of what was asked."""
+    _log.warning("refused %s: %s", asked, printable(error.message))
+
+
 class CheckedBlocks(gr.Blocks):
     """gradio's Blocks whose functions get checked arguments and answer every failure."""
 
@@ -36,7 +41,7 @@ class CheckedBlocks(gr.Blocks):
             return await super().process_api(block_fn, checked, *others, **named)
         except gr.Error as error:
             error.print_exception = False
-            _log.warning("refused %s: %s", function.api_name, printable(error.message))
+            log_refusal(str(function.api_name), error)
             raise
         except Exception as error:
             _log.exception("%s failed", function.api_name)

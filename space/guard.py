@@ -37,7 +37,8 @@ _ROUTES = {
 }
 _BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/")
 
-# Scripts and styles that gradio writes into its page need "unsafe-inline". A Space shows the
+# gradio 6.31 writes scripts and styles into its page and evaluates the templates of gr.HTML: it
+# needs both "unsafe" words. A Space shows the
 # page in a frame of huggingface.co.
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -45,7 +46,7 @@ _HEADERS = {
     "content-security-policy": "; ".join(
         [
             "default-src 'self'",
-            "script-src 'self' 'unsafe-inline'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data: blob:",
             "media-src 'self' data: blob:",

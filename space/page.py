@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
-from space.arguments import CheckedBlocks, refusal
+from space.arguments import CheckedBlocks, log_refusal, refusal
 from space.guard import Guard
 from space.photos import MAX_BYTES, PhotoError, load_photo
 from space.recognizer import CarRecognizer
@@ -32,7 +32,7 @@ _CSS = """
 .marque-verdict .auto-tag {background: #15803d}
 .marque-verdict .review {background: #a16207}
 .marque-verdict .rejected {background: #b91c1c}
-.marque-verdict span {flex: 1 1 240px}
+.marque-verdict span {flex: 1 1 240px; min-width: 0; overflow-wrap: anywhere}
 .marque-rejected {border: 1px solid #b91c1c; border-radius: 10px; padding: 14px 16px}
 .marque-rejected .marque-verdict {margin: 0}
 .marque-rejected .marque-verdict span {font-size: 18px; font-weight: 600; line-height: 1.35}
@@ -109,10 +109,19 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
 
     def show(image: str | None):
         """All that changes on the page when the photo does."""
+        cleared = (
+            gr.Label(None, label=_BEST),
+            gr.Label(None, visible=True),
+            gr.Radio(choices=[], value=None),
+            None,
+        )
         if image is None:
-            cleared = gr.Label(None, label=_BEST), gr.Label(None, visible=True)
-            return gr.skip(), _HINT, *cleared, gr.Radio(choices=[], value=None), None
-        picture = _open(image)
+            return gr.skip(), _HINT, *cleared
+        try:
+            picture = _open(image)
+        except gr.Error as error:  # said once; the photo stays
+            log_refusal("the page", error)
+            return gr.skip(), refused_html(error.message), *cleared
         recognition = recognizer.predict(picture)
         rejected = recognition.verdict == REJECTED
         labels = [prediction.label for prediction in recognition.predictions]
@@ -266,6 +275,14 @@ def _count(top_k: object) -> int:
         told = repr(top_k) if len(repr(top_k)) <= 40 else f"{repr(top_k)[:40]}…"
         raise refusal(f"top_k is {told}; it must be a whole number of at least 1")
     return int(top_k)  # type: ignore[call-overload]
+
+
+def refused_html(reason: str) -> str:
+    """Why a photo has no answer, as HTML."""
+    return (
+        '<div class="marque-rejected" role="alert"><p class="marque-verdict">'
+        f"<span>{html.escape(_sentence(reason))}</span></p></div>"
+    )
 
 
 def answer_html(recognition: Recognition, calibrated: bool) -> str:

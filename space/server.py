@@ -12,15 +12,12 @@ import tempfile
 import threading
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from space import uploads
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 SECONDS_FOR_HEAD = 15  # that a connection may take until its request's head is complete
 SECONDS_FOR_BODY = 300  # and its body: 50 MiB at 1.4 Mbit/s
@@ -74,8 +71,8 @@ def hosts() -> set[str] | None:
     return {"localhost", "127.0.0.1", "::1", name.strip("[]").lower(), *more}
 
 
-def serve(page: "gr.Blocks") -> None:
-    """Serves the page until SIGTERM or Ctrl-C, then finishes the answers in flight.
+def serve(page: Any) -> None:
+    """Serves a page until SIGTERM or Ctrl-C, then finishes the answers in flight.
 
     Raises:
         ServerError: the port was taken since it was checked, or there is no free one.

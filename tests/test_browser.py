@@ -1,5 +1,6 @@
 """The page as a person meets it, in a headless Chromium."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -198,3 +199,18 @@ def test_real_photos_are_named_right_in_the_browser(browser, url, real_data):
             right += row["label"].startswith(make)
     page.close()
     assert right >= 0.7 * len(photos)
+
+
+def test_a_refused_photo_says_its_reason_once_and_stays(page, tmp_path):
+    broken = tmp_path / "<img src=x onerror=document.title='taken'>.jpg"
+    draw_car(2).save(broken)
+    broken.write_bytes(broken.read_bytes()[:900])
+    page.set_input_files("input[type=file]", str(broken))
+    expect(page.get_by_role("alert")).to_contain_text("is damaged", timeout=30_000)
+    expect(page.get_by_text("is damaged")).to_have_count(1)
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+    expect(page.get_by_label("Remove Image")).to_be_visible()
+    assert page.title() == "Marque: which car is that?"
+    assert_fits(page)
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/refused-{page.viewport_size['width']}.png")
