@@ -45,7 +45,7 @@ def main() -> None:
     cache = cache_of(options)
     readers = [r for s in read_sources(options.data, columns_of(options)) for r in s.readers()]
     entries = cache.add(readers[:PHOTOS], "caching")
-    photos = CachedPhotos(cache, [entry.row for entry in entries if not entry.error], [0] * PHOTOS)
+    photos = CachedPhotos(cache, [entry for entry in entries if not entry.error], [0] * PHOTOS)
     found = []
     for name, size in CASES:
         model = timm.create_model(name, num_classes=196).to(memory_format=torch.channels_last)
@@ -84,8 +84,9 @@ def load(photos: CachedPhotos, size: int, model: Any) -> int:
     """One pass of the training loader and its augmentation."""
     augment = Augment(AugmentationSettings())
     count = 0
-    for pixels, _ in DataLoader(photos, BATCH, shuffle=True, drop_last=True, collate_fn=collate):
-        normalize(augment(pixels, size), model.pretrained_cfg)
+    loader = DataLoader(photos, BATCH, shuffle=True, drop_last=True, collate_fn=collate)
+    for pixels, boxes, _ in loader:
+        normalize(augment(pixels, boxes, size), model.pretrained_cfg)
         count += len(pixels)
     return count
 

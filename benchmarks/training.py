@@ -40,7 +40,7 @@ from torch.utils.data import DataLoader
 from benchmarks.loader import rate
 from space.checkpoints import write_json
 from space.walk import user_path
-from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
+from trainer.data.cache import CachedPhotos, Entry, PhotoCache, collate, geometry
 from trainer.data.classes import Classes, unite
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.source import DataError
@@ -118,19 +118,19 @@ class Sample:
 
     Attributes:
         readers: for each a function that returns its file's bytes.
-        rows: where the pixels of each are in the cache.
+        entries: where the pixels of each are in the cache.
         targets: the class of each.
     """
 
     cache: PhotoCache
     classes: Classes
     readers: list[Callable[[], bytes]]
-    rows: list[int]
+    entries: list[Entry]
     targets: list[int]
 
     def cached(self, count: int) -> CachedPhotos:
         """The first photos as training has them."""
-        return CachedPhotos(self.cache, self.rows[:count], self.targets[:count])
+        return CachedPhotos(self.cache, self.entries[:count], self.targets[:count])
 
     def write(self, folder: Path, count: int) -> None:
         """Writes the files of the first photos, in a folder for each class."""
@@ -158,12 +158,12 @@ def read_sample(options: argparse.Namespace, count: int) -> Sample:
     cache = cache_of(options)
     entries = cache.add([reader for reader, _ in chosen], "caching")
     usable = [
-        (*photo, entry.row) for photo, entry in zip(chosen, entries, strict=True) if not entry.error
+        (*photo, entry) for photo, entry in zip(chosen, entries, strict=True) if not entry.error
     ]
     if not usable:
         raise DataError(f"none of {len(chosen)} photos can be read: {entries[0].error}")
-    readers, targets, rows = zip(*islice(cycle(usable), count), strict=True)
-    return Sample(cache, classes, list(readers), list(rows), list(targets))
+    readers, targets, kept = zip(*islice(cycle(usable), count), strict=True)
+    return Sample(cache, classes, list(readers), list(kept), list(targets))
 
 
 def measure_loop(sample: Sample, case: Case, batch_size: int, rounds: int) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def load_epoch(folder: Path, count: int) -> tuple[int, int]:
     """Memory of this process before it loads an epoch, and the most after any batch, in bytes."""
     cache = PhotoCache(folder, geometry(DRAWN_SIDE))
     before = peak = own_memory()
-    photos = CachedPhotos(cache, range(count), [0] * count)
+    photos = CachedPhotos(cache, [Entry("", row=row) for row in range(count)], [0] * count)
     order = EpochOrder(photos.targets, seed=0)
     for _ in DataLoader(photos, 64, sampler=order, collate_fn=collate):
         peak = max(peak, own_memory())

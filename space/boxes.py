@@ -48,6 +48,17 @@ def inside(region: Box, box: Box) -> Box:
     )
 
 
+def within(region: Box, box: Box) -> Box:
+    """A box of a photo as a box of that region of the photo which holds it."""
+    across, down = region.right - region.left, region.lower - region.upper
+    return Box(
+        (box.left - region.left) / across,
+        (box.upper - region.upper) / down,
+        (box.right - region.left) / across,
+        (box.lower - region.upper) / down,
+    )
+
+
 def corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box in whole pixels of a picture of `size` (width, height), at least one pixel a side."""
     width, height = size

@@ -9,6 +9,7 @@ from conftest import TINY_DATA_CONFIG, TINY_LABELS
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
+from space.boxes import WHOLE
 from space.checkpoints import open_checkpoint, read_license, save_checkpoint
 from space.photos import load_photo
 from trainer import weights
@@ -17,8 +18,11 @@ from trainer.training.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model, license_of
 
 
-def augment(pixels: torch.Tensor, size: int, **settings) -> torch.Tensor:
-    return Augment(AugmentationSettings(**settings))(pixels, size)
+def augment(
+    pixels: torch.Tensor, size: int, box: tuple[float, ...] = WHOLE, **settings
+) -> torch.Tensor:
+    boxes = torch.tensor([box] * len(pixels))
+    return Augment(AugmentationSettings(**settings))(pixels, boxes, size)
 
 
 NOTHING = dict.fromkeys(("aspect", "rotate", "flip", "colour", "grey", "erase"), 0.0) | {
@@ -259,3 +263,18 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_file(other.state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(WeightsError):
         create_model("test_efficientnet", 4, str(tmp_path / "vit.safetensors"))
+
+
+def test_training_sees_the_car_as_loose_or_tight_as_detectors_cut_it():
+    """A white car in the middle of black photos; the more of it, the tighter the crop."""
+    pixels = torch.zeros(200, 3, 96, 96, dtype=torch.uint8)
+    pixels[:, :, 32:64, 24:72] = 255
+    box = (1 / 4, 1 / 3, 3 / 4, 2 / 3)
+    white = (augment(pixels, 64, box, loose=0.0, **NOTHING) / 255).mean(dim=(1, 2, 3))
+    assert white.min() > 1 / 1.36**2 - 0.03
+    assert white.max() > 0.98
+    assert 0.05 < white.std() < 0.2
+    scene = (augment(pixels, 64, box, loose=1.0, **NOTHING) / 255).mean(dim=(1, 2, 3))
+    assert torch.allclose(scene, torch.full_like(scene, 1 / 6), atol=0.01)
+    some = (augment(pixels, 64, box, loose=0.3, **NOTHING) / 255).mean(dim=(1, 2, 3))
+    assert 0.15 < (some < 0.3).float().mean() < 0.45

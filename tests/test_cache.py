@@ -4,11 +4,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from conftest import draw_car
+from PIL import Image
 
+from space.boxes import WHOLE, Box
+from space.detector import Detection
 from space.photos import load_photo
 from space.transforms import to_pixels
+from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 
 SIZE = 32
@@ -101,10 +106,12 @@ def test_cached_photos_come_in_batches(tmp_path):
     for seed, path in enumerate(paths):
         draw_car(seed).save(path)
     cache = make_cache(tmp_path)
-    rows = [entry.row for entry in cache.add(readers(*paths), "")]
-    photos = CachedPhotos(cache, rows, [5, 6, 7])
-    pixels, targets = photos.__getitems__([2, 0])
-    assert torch.equal(pixels, torch.from_numpy(cache.pixels()[[rows[2], rows[0]]]))
+    entries = cache.add(readers(*paths), "")
+    photos = CachedPhotos(cache, entries, [5, 6, 7])
+    pixels, boxes, targets = photos.__getitems__([2, 0])
+    rows = [entries[2].row, entries[0].row]
+    assert torch.equal(pixels, torch.from_numpy(cache.pixels()[rows]))
+    assert boxes.tolist() == [[0.0, 0.0, 1.0, 1.0]] * 2
     assert targets.tolist() == [7, 5]
 
 
@@ -134,3 +141,47 @@ def test_photo_that_fails_behind_the_door_is_an_entry(tmp_path, monkeypatch):
     assert cache.add(readers(path), "")[0].error == "cannot be used: MemoryError"
     monkeypatch.undo()
     assert make_cache(tmp_path).add(readers(path), "")[0].row == 0  # it is not held against it
+
+
+class OneBox:
+    """In the place of a detector: the same box in every photo."""
+
+    def __init__(self, *found: Detection):
+        self._found = list(found)
+
+    def detect(self, picture: Image.Image) -> list[Detection]:
+        return self._found
+
+
+def test_the_car_and_what_stands_around_it_are_kept(tmp_path):
+    picture = Image.new("RGB", (400, 200), "blue")
+    picture.paste("red", (100, 50, 200, 150))
+    picture.save(tmp_path / "0.png")
+    box = Box(0.25, 0.25, 0.5, 0.75)
+    boxes = CarBoxes(tmp_path, OneBox(Detection(box, 0.9)))
+    cache = PhotoCache(tmp_path / "cache", geometry(60), boxes, margin=0.25)
+    (entry,) = cache.add(readers(tmp_path / "0.png"), "")
+    assert entry.box == pytest.approx((1 / 6, 1 / 6, 5 / 6, 5 / 6))
+    red = cache.pixels()[entry.row][0] > 127
+    assert red[10:50, 10:50].mean() > 0.95
+    assert red.mean() == pytest.approx(4 / 9, abs=0.03)
+    again = PhotoCache(tmp_path / "cache", geometry(60), boxes, margin=0.25)
+    assert again.add(readers(tmp_path / "0.png"), "") == [entry]
+
+
+def test_a_photo_without_a_car_is_kept_whole(tmp_path):
+    draw_car(0).save(tmp_path / "0.png")
+    boxes = CarBoxes(tmp_path, OneBox())
+    cropped = PhotoCache(tmp_path / "cache", geometry(60), boxes, margin=0.25)
+    whole = PhotoCache(tmp_path / "cache", geometry(60))
+    (entry,) = cropped.add(readers(tmp_path / "0.png"), "")
+    whole.add(readers(tmp_path / "0.png"), "")
+    assert entry.box == WHOLE
+    assert np.array_equal(cropped.pixels(), whole.pixels())
+
+
+def test_boxes_are_found_once(tmp_path):
+    box = Box(0.25, 0.25, 0.5, 0.75)
+    assert CarBoxes(tmp_path, OneBox(Detection(box, 0.9))).find("a", draw_car(0)) == box
+    assert CarBoxes(tmp_path, OneBox()).find("a", draw_car(0)) == box
+    assert CarBoxes(tmp_path, OneBox()).find("b", draw_car(1)) is None

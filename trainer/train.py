@@ -31,6 +31,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import TRAINING, CheckpointError, file_hash, save_checkpoint, write_json
+from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes
 from trainer.data.dataset import DataSet, load_data
@@ -53,6 +54,9 @@ RESUME = "resume.safetensors"
 SPLIT = "split.csv"
 LEFT_OUT = "left_out.csv"
 STREAM = "stream.json"
+# What is kept around a car, on each side, as a share of its width or height: in use, and for
+# training to choose from.
+CAR_MARGIN, SURROUNDINGS = 0.05, 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,11 +141,18 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
     dealt = None if dealing else config.out / SPLIT
     split_file = dealt if config.resume else config.split_file or dealt
     with accelerator.main_process_first():
-        training_cache = PhotoCache(config.cache, geometry(config.cache_size))
-        serving_cache = PhotoCache(config.cache, geometry(config.test_size))
+        # Copies are found, and parts of cars left out, by whole photos.
+        whole_photos = PhotoCache(config.cache, geometry(config.cache_size))
+        boxes = CarBoxes(config.cache) if config.car_crop else None
+        training_cache = PhotoCache(
+            config.cache, geometry(config.cache_size), boxes, SURROUNDINGS if boxes else 0.0
+        )
+        serving_cache = PhotoCache(
+            config.cache, geometry(config.test_size), boxes, CAR_MARGIN if boxes else 0.0
+        )
         data = load_data(
             config.data,
-            training_cache,
+            whole_photos,
             columns=config.columns,
             split_file=split_file,
             scheme=config.scheme,
@@ -151,15 +162,14 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
         _check_parts(config, data)
         if dealing:
             _write_split_and_left_out(config.out, data)
-        training_rows = data.cached(training_cache, TRAIN)
-        validation_rows = data.cached(serving_cache, VALIDATION)
+        training = data.cached(training_cache, TRAIN)
+        validation = data.cached(serving_cache, VALIDATION)
     accelerator.print(_summary(data))
-    training = CachedPhotos(training_cache, *training_rows)
     return _Photos(
         data.classes,
         torch.bincount(training.targets, minlength=len(data.classes.labels)),
         partial(load_cached, training),
-        CachedPhotos(serving_cache, *validation_rows),
+        validation,
         # Only that process keeps them, and only its machine is sure to have the file.
         describe_photos(data, file_hash(config.out / SPLIT)) if accelerator.is_main_process else {},
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.data.cache import PhotoCache
+from trainer.data.cache import CachedPhotos, PhotoCache
 from trainer.data.classes import Classes, unite
 from trainer.data.copies import Copies, find_copies
 from trainer.data.exteriors import Sightings, look_for_exteriors
@@ -55,14 +55,14 @@ class DataSet:
         lines = sorted(f"{p.source}\t{p.path}\t{p.label}\t{p.key}\n" for p in self.photos)
         return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def cached(self, cache: PhotoCache, split: str) -> tuple[list[int], list[int]]:
-        """Puts the photos of one split into a cache; returns their rows and class numbers."""
+    def cached(self, cache: PhotoCache, split: str) -> CachedPhotos:
+        """Puts the photos of one split into a cache."""
         chosen = [index for index, photo in enumerate(self.photos) if photo.split == split]
         entries = cache.add([self.readers[index] for index in chosen], f"caching {split} photos")
         for index, entry in zip(chosen, entries, strict=True):
             if entry.row < 0:  # it was readable a moment ago
                 raise DataError(f"{self.photos[index].path} changed while it was read")
-        return [entry.row for entry in entries], [self.photos[index].target for index in chosen]
+        return CachedPhotos(cache, entries, [self.photos[index].target for index in chosen])
 
 
 def read_photos(specs: Sequence[str], cache: PhotoCache, columns: Columns | None = None) -> DataSet:

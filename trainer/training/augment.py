@@ -18,6 +18,9 @@ from trainer.training.settings import AugmentationSettings
 
 ERASE_AREA = (0.02, 0.15)
 SHRUNK_SIDE = (0.4, 0.9)  # of the frame that a shrunk photo fills
+# How far training moves the sides of a car's box outward, as shares of its width or height; inward
+# where negative.
+BOX_MARGIN = (-0.10, 0.18)
 BLUR = (0.002, 0.015)  # standard deviation, as a share of the side
 JPEG_QUALITY = (15, 70)
 DOWNSCALED_SIDE = (0.25, 0.7)  # of the photo, before it is scaled up again
@@ -40,11 +43,12 @@ class Augment:
         policy = _POLICIES.get(settings.policy)
         self._policy = policy() if policy else None
 
-    def __call__(self, pixels: torch.Tensor, size: int) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
         """Changes each photo of a batch in its own way.
 
         Args:
             pixels: uint8, shape (batch, 3, height, width).
+            boxes: where the cars are in them, in shares of width and height, shape (batch, 4).
             size: side of the square result.
 
         Returns:
@@ -55,10 +59,11 @@ class Augment:
             pixels = replace_backgrounds(pixels, settings.backgrounds)
         # Bilinear sampling skips pixels when it shrinks by much; a smooth reduction goes first,
         # on the bytes: the rounding cannot be seen, and CPUs are much faster at it.
-        near = math.ceil(size * 1.25)
+        windows = _windows(boxes, settings)
+        near = math.ceil(size * 1.25 / (windows[:, 2:] - windows[:, :2]).median().item())
         if pixels.shape[-1] > near * 1.2:
             pixels = v2.functional.resize(pixels, [near, near])
-        images = _warp(pixels.float(), size, settings)
+        images = _warp(pixels.float(), windows, size, settings)
         images = _recolour(images, settings)
         if self._policy:
             for index in _drawn(len(images), settings.policy_share):
@@ -112,7 +117,29 @@ def replace_backgrounds(pixels: torch.Tensor, share: float) -> torch.Tensor:
     return torch.where(mask & chosen.view(-1, 1, 1, 1), others, pixels)
 
 
-def _warp(images: torch.Tensor, size: int, settings: AugmentationSettings) -> torch.Tensor:
+def _windows(boxes: torch.Tensor, settings: AugmentationSettings) -> torch.Tensor:
+    """The part of each photo that training sees: the car's box, as loose or tight as detectors are.
+
+    Args:
+        boxes: shares of width and height, shape (batch, 4).
+
+    Returns:
+        As `boxes`; where a box is the whole photo, so is the part.
+    """
+    n = len(boxes)
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    moves = _uniform(n * 4, *BOX_MARGIN, boxes).view(n, 4) * sides
+    outward = torch.tensor([-1.0, -1.0, 1.0, 1.0], device=boxes.device)
+    windows = (boxes + moves * outward).clamp(0, 1)
+    whole = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    loose = _uniform(n, 0, 1, boxes) < settings.loose
+    windows[loose | (boxes == whole).all(dim=1)] = whole
+    return windows
+
+
+def _warp(
+    images: torch.Tensor, windows: torch.Tensor, size: int, settings: AugmentationSettings
+) -> torch.Tensor:
     n = len(images)
     side = _uniform(n, settings.crop_area, 1.0, images).sqrt()
     shrunk = torch.zeros(n, dtype=torch.bool, device=images.device)
@@ -132,6 +159,10 @@ def _warp(images: torch.Tensor, size: int, settings: AugmentationSettings) -> to
     theta[:, 1, 1] = height * angle.cos()
     theta[:, 0, 2] = _uniform(n, -1, 1, images) * (1 - width)
     theta[:, 1, 2] = _uniform(n, -1, 1, images) * (1 - height)
+    # So far within the window; now the window within the photo.
+    theta[:, :, :2] *= (windows[:, 2:] - windows[:, :2])[..., None]
+    theta[:, :, 2] *= windows[:, 2:] - windows[:, :2]
+    theta[:, :, 2] += windows[:, :2] + windows[:, 2:] - 1
     grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
     warped = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     if not shrunk.any():

@@ -68,6 +68,7 @@ class TrainConfig(
             check(0 < getattr(self, name) <= 1, name, "it must be above 0 and at most 1")
         for name in (
             *("flip", "grey", "blur", "jpeg", "downscale", "erase", "shrink", "backgrounds"),
+            "loose",
             *("policy_share", "mix_share", "teacher_share"),
         ):
             check(0 <= getattr(self, name) <= 1, name, "it must be between 0 and 1")
@@ -151,6 +152,7 @@ class TrainConfig(
 
     def _check_that_nothing_contradicts_the_stream(self) -> None:
         check = self._check
+        check(not (self.stream and self.car_crop), "car_crop", "a --stream is seen as whole photos")
         check(self.stream or not self.stream_photos, "stream_photos", "it is for --stream alone")
         if not self.stream:
             return

@@ -201,9 +201,9 @@ class Trainer:
             unit="batch",
             disable=not accelerator.is_local_main_process,
         )
-        for number, (pixels, targets) in enumerate(bar, start=1):
+        for number, (pixels, boxes, targets) in enumerate(bar, start=1):
             with accelerator.accumulate(self._model):
-                images = self._augment(pixels, size)
+                images = self._augment(pixels, boxes, size)
                 if self._mix:
                     images, targets = self._mix(images, targets)
                 inputs = self._inputs(images)
@@ -267,7 +267,7 @@ class Trainer:
         """Loss, top-1 and top-5 of the kept weights on the validation photos."""
         model = self.kept_model.eval()
         rows = []
-        for pixels, targets in self._validation_loader:
+        for pixels, _, targets in self._validation_loader:
             logits = model(self._inputs(pixels)).float()
             rank = (logits > logits.gather(1, targets[:, None])).sum(1)
             loss = F.cross_entropy(logits, targets, reduction="none")

@@ -71,6 +71,9 @@ class DataSettings:
         "keep their detail",
         256,
     )
+    car_crop: bool = option(
+        "cut the car out of each photo with the detector, and train on that", False
+    )
     stream: bool = option(
         "read a Hub data set as it trains, without keeping it on disk, when it is larger than that",
         False,
@@ -217,6 +220,9 @@ class AugmentationSettings:
     )
     test_size: int = option("side of the square in use and validation, in pixels", 224)
     crop_area: float = option("least share of the photo that a random crop keeps; 1 for none", 0.4)
+    loose: float = option(
+        "share of photos seen with all that stands around the car, with --car-crop", 0.12
+    )
     aspect: float = option("stretched or squeezed by up to this share", 0.2)
     rotate: float = option("turned by up to so many degrees, as phones are held", 8.0)
     flip: float = option("share of photos mirrored; 0 where writing matters", 0.5)

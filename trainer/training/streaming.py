@@ -20,6 +20,7 @@ from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
+from space.boxes import WHOLE
 from space.photos import PhotoError, load_photo
 from space.transforms import to_pixels
 from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
@@ -39,7 +40,7 @@ def keep_validation(stream: Stream, cache: PhotoCache, count: int) -> CachedPhot
         DataError: the stream breaks off, or no photo is usable.
     """
     examples = islice(stream.validation, count)
-    rows, targets = [], []
+    kept, targets = [], []
     try:
         while chunk := list(islice(examples, _CHUNK)):
             readers = [partial(_content, example[stream.columns.image]) for example in chunk]
@@ -47,15 +48,15 @@ def keep_validation(stream: Stream, cache: PhotoCache, count: int) -> CachedPhot
             for entry, example in zip(entries, chunk, strict=True):
                 target = stream.target_of(example)
                 if entry.row >= 0 and target is not None:
-                    rows.append(entry.row)
+                    kept.append(entry)
                     targets.append(target)
     except READ_ERRORS as error:
         raise DataError(f"--data {stream.spec}: its stream broke off: {error}") from error
-    if not rows:
+    if not kept:
         raise DataError(
             f"--data {stream.spec}: no photo of {stream.parts['validation']!r} can be used"
         )
-    return CachedPhotos(cache, rows, targets)
+    return CachedPhotos(cache, kept, targets)
 
 
 def load_streamed(stream: Stream, config: TrainConfig, accelerator: Accelerator) -> Any:
@@ -91,7 +92,9 @@ def load_streamed(stream: Stream, config: TrainConfig, accelerator: Accelerator)
 
 
 class StreamedPhotos(torch.utils.data.IterableDataset):
-    """Photos of a stream as batches: (uint8 pixels (batch, 3, height, width), class indices).
+    """Photos of a stream as batches, as `CachedPhotos` makes them of cached ones.
+
+    No car is looked for: every box is the whole photo.
 
     The order follows from the stream's seed and the epoch alone. An epoch has the same number of
     batches whatever the stream yields: a stream that ends early begins again. Photos that cannot be
@@ -137,14 +140,15 @@ class StreamedPhotos(torch.utils.data.IterableDataset):
     def __len__(self) -> int:
         return self._batches
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         self.skipped, self._first_reason = 0, ""
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor() as decoders:
             photos = self._photos(decoders)
 
-            def read() -> tuple[torch.Tensor, torch.Tensor]:
+            def read() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
                 pixels, targets = zip(*islice(photos, self._batch_size), strict=True)
-                return torch.from_numpy(np.stack(pixels)), torch.tensor(targets)
+                boxes = torch.tensor([WHOLE] * len(targets))
+                return torch.from_numpy(np.stack(pixels)), boxes, torch.tensor(targets)
 
             waiting = deque(reader.submit(read) for _ in range(min(_AHEAD, self._batches)))
             for number in range(self._batches):
