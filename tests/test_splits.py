@@ -17,6 +17,7 @@ from trainer.data.splits import (
     Scheme,
     apply_split,
     fewest_photos,
+    join_series,
     make_split,
     read_split,
     write_split,
@@ -131,6 +132,48 @@ def test_an_official_validation_is_kept():
     photos = [replace(p, official=VALIDATION) if "-9" in p.group else p for p in photos]
     dealt = make_split(photos, Scheme.parse("official"), seed=1)
     assert all(photo.split == photo.official for photo in dealt)
+
+
+def test_a_data_set_without_an_official_test_gets_one_beside_another_that_has_it():
+    photos = official(some_photos(), test=5)
+    other = [
+        replace(p, source="listings", official="", group=f"l-{p.group}") for p in some_photos()
+    ]
+    dealt = [p for p in make_split(photos + other, Scheme.parse("official"), 1)]
+    assert all((p.split == TEST) == (p.official == TEST) for p in dealt[: len(photos)])
+    counts = Counter(photo.split for photo in dealt[len(photos) :])
+    assert counts[VALIDATION] == counts[TEST] > 0 and not counts[EXCLUDED]
+    assert counts[TRAIN] > counts[TEST] + counts[VALIDATION]
+
+
+def test_a_series_stays_together():
+    photos = [
+        Photo("listings", f"civic/civic_gen_10_{n}.jpg", "civic", f"k{n}", f"g{n:02}")
+        for n in range(40)
+    ]
+    photos += [replace(photos[0], source="other", group="apart")]
+    photos[15] = replace(photos[15], group="g03")  # a copy joins two series
+    joined = join_series(photos, "listings", 10)
+    groups = [{p.group for p in joined[start : start + 10]} for start in range(0, 40, 10)]
+    assert groups == [{"g00"}, {"g00"}, {"g20"}, {"g30"}]
+    assert joined[40].group == "apart"
+
+
+def test_a_series_of_photos_under_two_labels_stays_apart():
+    photos = [
+        Photo("a", "x/1.jpg", "x", "k1", "same", target=0),
+        Photo("a", "y/1.jpg", "y", "k2", "same", target=1),
+        Photo("a", "x/2.jpg", "x", "k3", "own", target=0),
+        Photo("a", "x/3.jpg", "x", "k4", "another", target=0),
+    ]
+    groups = [photo.group for photo in join_series(photos, "a", 10)]
+    assert groups == ["same", "same", "another", "another"]
+
+
+@pytest.mark.parametrize(("source", "length"), [("a", 1), ("b", 10)])
+def test_series_of_nothing_are_refused(source, length):
+    with pytest.raises(DataError, match=f"--series {source}={length}"):
+        join_series([Photo("a", "x/1.jpg", "x", "k1")], source, length)
 
 
 def test_without_an_official_test_there_is_no_official_split():

@@ -162,7 +162,7 @@ def epoch_of(settings: TrainConfig, epoch: int = 0) -> list[torch.Tensor]:
     """The pixels of each photo of an epoch, in their order."""
     photos = StreamedPhotos(open_stream(settings), 40, settings.batch_size)
     photos.set_epoch(epoch)
-    return [pixels for batch, _ in photos for pixels in batch]
+    return [pixels for batch, _, _ in photos for pixels in batch]
 
 
 def digests(pixels: list[Any]) -> list[str]:
@@ -273,7 +273,7 @@ for files in (4, 3):
     epochs = []
     for epoch in range(2):
         loader.set_epoch(epoch)
-        epochs.append([digest for pixels, _ in loader for digest in digests(pixels)])
+        epochs.append([digest for pixels, _, _ in loader for digest in digests(pixels)])
     seen = out / f"{files}-{accelerator.process_index}.json"
     seen.write_text(json.dumps([len(loader), epochs]))
 accelerator.end_training()
@@ -334,7 +334,7 @@ def test_two_processes_train_together_on_a_stream(run, repo, tmp_path):
 
 def test_an_epoch_is_every_photo_once_with_its_class(folder, photos):
     labels = {}
-    for pixels, targets in StreamedPhotos(open_stream(config(folder)), 40, 6):
+    for pixels, _, targets in StreamedPhotos(open_stream(config(folder)), 40, 6):
         assert pixels.shape == (6, 3, 40, 40)
         assert pixels.dtype == torch.uint8
         labels |= dict(zip(digests(list(pixels)), targets.tolist(), strict=True))
@@ -362,7 +362,7 @@ def test_broken_photos_are_skipped_counted_and_said(published, photos, tmp_path,
     folder = save(published | {"data/train-00000-of-00004.parquet": spoilt}, tmp_path / "spoilt")
     streamed = StreamedPhotos(open_stream(config(folder, stream_photos=PHOTOS - 2)), 40, 17)
     for _ in range(2):
-        seen = [digest for pixels, _ in streamed for digest in digests(list(pixels))]
+        seen = [digest for pixels, _, _ in streamed for digest in digests(list(pixels))]
         good = [file for number, file in enumerate(photos) if number not in (1, 8)]
         assert sorted(seen) == sorted(expected_digests(good))
         assert streamed.skipped == 2
@@ -390,7 +390,7 @@ def test_validation_photos_are_kept_up_to_the_number_asked_for(folder, tmp_path)
     kept = keep_validation(stream, PhotoCache(tmp_path / "cache", geometry(40)), 5)
     again = keep_validation(stream, PhotoCache(tmp_path / "cache", geometry(40)), 5)
     assert len(kept) == 5
-    pixels, targets = kept.__getitems__(range(5))
+    pixels, _, targets = kept.__getitems__(range(5))
     assert pixels.equal(again.__getitems__(range(5))[0])
     drawn_here = expected_digests(draw_files(1000))
     numbers = [drawn_here.index(digest) for digest in digests(list(pixels))]

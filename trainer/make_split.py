@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="80/10/10",
                         help="training/validation/test in percent (70/15/15), training/test "
                         "(90/10), official, or a fold (fold:2/5); else %(default)s")  # fmt: skip
+    parser.add_argument("--series", type=_series, action="append", default=[], metavar="NAME=N",
+                        help="photos of the data set NAME whose files' numbers are equal when "
+                        "divided by N may show one car, and stay together")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
     parser.add_argument("--keep-non-exteriors", action="store_true",
                         help="keep photos that show no car from outside")  # fmt: skip
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scheme=Scheme.parse(options.split),
             seed=options.seed,
             exteriors=not options.keep_non_exteriors,
+            series=dict(options.series),
         )
     except (DataError, WeightsError) as error:
         print(f"make_split: {error}", file=sys.stderr)
@@ -51,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"left out: {item.path} of {item.source}: {item.reason}")
     print(f"written: {options.out}")
     return 0
+
+
+def _series(text: str) -> tuple[str, int]:
+    name, _, length = text.rpartition("=")
+    if not name or not length.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N, such as listings=10")
+    return name, int(length)
 
 
 if __name__ == "__main__":

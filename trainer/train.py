@@ -31,6 +31,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import TRAINING, CheckpointError, file_hash, save_checkpoint, write_json
+from space.preprocessing import CarCrop
 from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes
@@ -401,6 +402,7 @@ def _replace_checkpoint(
         data_config=data_config,
         training=training,
         license=license,
+        car_crop=CarCrop(CAR_MARGIN) if config.car_crop else None,
     )
     if target.exists():
         target.rename(old)

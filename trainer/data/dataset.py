@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from trainer.data.copies import Copies, find_copies
 from trainer.data.exteriors import Sightings, look_for_exteriors
 from trainer.data.source import Columns, DataError, Problem, Source
 from trainer.data.sources import read_sources
-from trainer.data.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, make_split
+from trainer.data.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, join_series, make_split
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def load_data(
     scheme: Scheme | None = None,
     seed: int = 0,
     exteriors: bool = True,
+    series: Mapping[str, int] | None = None,
 ) -> DataSet:
     """Reads photos as `read_photos` does, and splits them.
 
@@ -128,11 +129,15 @@ def load_data(
         split_file: a split to use; without one a new one is dealt from the other arguments, see
             `trainer.data.splits.make_split`.
         exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
+        series: for data sets by name, how many neighbouring numbers stay together, see
+            `trainer.data.splits.join_series`; `split_file` decides otherwise.
 
     Raises:
         DataError: as `read_photos`, or the split file does not fit, or nothing is left to train on.
     """
     data = read_photos(specs, cache, columns)
+    for source, length in (series or {}).items():
+        data = replace(data, photos=join_series(data.photos, source, length))
     sightings = None
     if exteriors and not split_file:
         sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)

@@ -58,7 +58,8 @@ class Scheme:
         validation, test: shares of each class, 0 to 1.
         fold, folds: for k-fold cross-validation: the number of the fold that is the test, counted
             from 1, and how many there are; 0 otherwise.
-        official: the parts of the data set's authors are kept.
+        official: the parts of the data set's authors are kept; a data set that has no official
+            test is dealt by `validation` and the same share for the test.
     """
 
     validation: float = 0.1
@@ -92,6 +93,50 @@ class Scheme:
         )
 
 
+_WITHOUT_PARTS = Scheme(_VALIDATION_SHARE, _VALIDATION_SHARE)
+
+
+def join_series(photos: Sequence[Photo], source: str, length: int) -> list[Photo]:
+    """Puts photos of one class that were taken in turn, by their files' numbers, into one group.
+
+    Sellers photograph one car from several sides, and scraped files keep that order: numbers
+    that are equal when divided by `length` may show one car.
+
+    Args:
+        photos: with the groups of copies. A group of several classes stays as it is.
+        source: the data set with such files; the last number in a file's name is its number.
+        length: numbers that make one series.
+
+    Raises:
+        DataError: `length` is below 2, or no photo is of that source.
+    """
+    if length < 2 or source not in {photo.source for photo in photos}:
+        raise DataError(
+            f"--series {source}={length}: give the name of a data set of this run, and a number "
+            "of 2 or more"
+        )
+    targets: dict[str, set[int]] = defaultdict(set)
+    for photo in photos:
+        targets[photo.group].add(photo.target)
+    parent: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while group in parent:
+            group = parent[group]
+        return group
+
+    first: dict[tuple[int, int], str] = {}
+    for photo in photos:
+        numbers = re.findall(r"\d+", Path(photo.path).stem)
+        if photo.source != source or not numbers or len(targets[photo.group]) > 1:
+            continue
+        group = root(photo.group)
+        other = root(first.setdefault((photo.target, int(numbers[-1]) // length), group))
+        if group != other:
+            parent[max(group, other)] = min(group, other)
+    return [replace(photo, group=root(photo.group)) for photo in photos]
+
+
 def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo]:
     """Deals out the photos: stratified by class, whole groups at a time, the same on any machine.
 
@@ -119,14 +164,22 @@ def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo
         else:
             classes[members[0].target].append(group)
     split_of_group: dict[str, str] = {}
+    parted = {photo.source for photo in photos if photo.official == TEST}
+    tested = {p.group for p in photos if p.official == TEST} if scheme.official else set()
     for names in classes.values():
         label = groups[min(names)][0].label
-        split_of_group |= _deal(label, sorted(names), groups, scheme, seed)
+        if not scheme.official:
+            split_of_group |= _deal(label, sorted(names), groups, scheme, seed)
+            continue
+        kept = [name for name in names if any(p.source in parted for p in groups[name])]
+        others = sorted(set(names).difference(kept))
+        split_of_group |= _deal(label, sorted(kept), groups, scheme, seed)
+        split_of_group |= _deal(label, others, groups, _WITHOUT_PARTS, seed)
     result = []
     for photo in photos:
         split = split_of_group.get(photo.group, EXCLUDED)
         reason = photo.reason or reasons.get(photo.group, "")
-        if scheme.official and split == TEST and photo.official != TEST:
+        if split == TEST and photo.group in tested and photo.official != TEST:
             split, reason = EXCLUDED, "a copy of a photo of the official test"
         result.append(replace(photo, split=split, reason=reason))
     if scheme.official and not any(photo.split == TEST for photo in result):
