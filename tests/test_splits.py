@@ -1,6 +1,5 @@
 """Splits: who goes where, and that copies stay together."""
 
-import csv
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -139,10 +138,11 @@ def test_a_data_set_without_an_official_test_gets_one_beside_another_that_has_it
     other = [
         replace(p, source="listings", official="", group=f"l-{p.group}") for p in some_photos()
     ]
-    dealt = [p for p in make_split(photos + other, Scheme.parse("official"), 1)]
+    dealt = make_split(photos + other, Scheme.parse("official"), 1)
     assert all((p.split == TEST) == (p.official == TEST) for p in dealt[: len(photos)])
     counts = Counter(photo.split for photo in dealt[len(photos) :])
-    assert counts[VALIDATION] == counts[TEST] > 0 and not counts[EXCLUDED]
+    assert counts[VALIDATION] == counts[TEST] > 0
+    assert not counts[EXCLUDED]
     assert counts[TRAIN] > counts[TEST] + counts[VALIDATION]
 
 
@@ -214,12 +214,30 @@ def test_a_split_file_that_parts_copies_is_refused(tmp_path):
         apply_split(tmp_path / "split.csv", some_photos())
 
 
-def test_the_bundled_split_keeps_copies_together():
-    rows = csv.DictReader(Path("trainer/splits/stanford_and_algerian.csv").read_text().splitlines())
+COMMITTED = Path(__file__).parent.parent / "trainer" / "splits"
+
+
+@pytest.mark.parametrize("name", ["stanford_and_algerian.csv", "official.csv"])
+def test_a_committed_split_keeps_copies_together(name):
     splits: dict[str, str] = {}
-    for row in rows:
-        assert splits.setdefault(row["group"], row["split"]) == row["split"]
-    assert set(splits.values()) == {TRAIN, VALIDATION, TEST, EXCLUDED}
+    for row in read_split(COMMITTED / name).values():
+        if row["split"] != EXCLUDED:
+            assert splits.setdefault(row["group"], row["split"]) == row["split"]
+    assert set(splits.values()) == {TRAIN, VALIDATION, TEST}
+
+
+def test_the_official_split_tests_on_the_official_test_alone_and_keeps_series_together():
+    series: dict[tuple[str, int], set[str]] = {}
+    for row in read_split(COMMITTED / "official.csv").values():
+        if row["source"] == "stanford_cars":
+            half = row["path"].split("/")[0]
+            allowed = {TEST} if half == "cars_test" else {TRAIN, VALIDATION}
+            assert row["split"] in allowed | {EXCLUDED}, row["path"]
+        elif row["source"] == "listings_brazil":
+            number = int(Path(row["path"]).stem.split("_")[-1])
+            series.setdefault((row["label"], number // 10), set()).add(row["split"])
+    assert len(series) > 100
+    assert all(len(splits) == 1 for splits in series.values())
 
 
 @pytest.mark.parametrize("text", ["80/10/10", "90/10", "70/15/15", "fold:1/5", "official"])

@@ -165,6 +165,12 @@ def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo
             classes[members[0].target].append(group)
     split_of_group: dict[str, str] = {}
     parted = {photo.source for photo in photos if photo.official == TEST}
+    if scheme.official and not parted:
+        parts = dict(Counter(photo.official or "no part" for photo in photos))
+        raise DataError(
+            f"the official split needs photos of the official test; there are {parts}. "
+            "Deal another one, such as 80/10/10"
+        )
     tested = {p.group for p in photos if p.official == TEST} if scheme.official else set()
     for names in classes.values():
         label = groups[min(names)][0].label
@@ -182,12 +188,6 @@ def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo
         if split == TEST and photo.group in tested and photo.official != TEST:
             split, reason = EXCLUDED, "a copy of a photo of the official test"
         result.append(replace(photo, split=split, reason=reason))
-    if scheme.official and not any(photo.split == TEST for photo in result):
-        parts = dict(Counter(photo.official or "no part" for photo in photos))
-        raise DataError(
-            f"the official split needs photos of the official test; there are {parts}. "
-            "Deal another one, such as 80/10/10"
-        )
     return result
 
 
