@@ -69,6 +69,6 @@ def test_a_sample_of_few_photos_goes_round(folder):
         cache_size=40,
     )
     sample = training.read_sample(options, 50)
-    assert sample.rows[40:] == sample.rows[:10]
+    assert sample.entries[40:] == sample.entries[:10]
     sample.write(folder / "written", 50)
     assert len(list((folder / "written").rglob("*.jpg"))) == 50
