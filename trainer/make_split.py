@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--series", type=_series, action="append", default=[], metavar="NAME=N",
                         help="photos of the data set NAME whose files' numbers are equal when "
                         "divided by N may show one car, and stay together")  # fmt: skip
+    parser.add_argument("--seen", type=user_path, metavar="FILE",
+                        help="split file of a network that is to be trained further: what it was "
+                        "trained on stays in training, or it would flatter the result")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
     parser.add_argument("--keep-non-exteriors", action="store_true",
                         help="keep photos that show no car from outside")  # fmt: skip
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             exteriors=not options.keep_non_exteriors,
             series=dict(options.series),
+            seen=options.seen,
         )
     except (DataError, WeightsError) as error:
         print(f"make_split: {error}", file=sys.stderr)

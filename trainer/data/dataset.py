@@ -12,7 +12,16 @@ from trainer.data.copies import Copies, find_copies
 from trainer.data.exteriors import Sightings, look_for_exteriors
 from trainer.data.source import Columns, DataError, Problem, Source
 from trainer.data.sources import read_sources
-from trainer.data.splits import SPLITS, TRAIN, Photo, Scheme, apply_split, join_series, make_split
+from trainer.data.splits import (
+    SPLITS,
+    TRAIN,
+    Photo,
+    Scheme,
+    apply_split,
+    join_series,
+    make_split,
+    read_split,
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ def load_data(
     seed: int = 0,
     exteriors: bool = True,
     series: Mapping[str, int] | None = None,
+    seen: Path | None = None,
 ) -> DataSet:
     """Reads photos as `read_photos` does, and splits them.
 
@@ -131,6 +141,8 @@ def load_data(
         exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
         series: for data sets by name, how many neighbouring numbers stay together, see
             `trainer.data.splits.join_series`; `split_file` decides otherwise.
+        seen: a split file whose training photos, and copies of them, are for training here too,
+            see `trainer.data.splits.make_split`; `split_file` decides otherwise.
 
     Raises:
         DataError: as `read_photos`, or the split file does not fit, or nothing is left to train on.
@@ -141,7 +153,15 @@ def load_data(
     sightings = None
     if exteriors and not split_file:
         sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)
-    return deal(data, sightings, split_file=split_file, scheme=scheme, seed=seed)
+    return deal(data, sightings, split_file=split_file, scheme=scheme, seed=seed, seen=seen)
+
+
+def _groups_trained_on(path: Path | None, photos: Sequence[Photo]) -> set[str]:
+    if not path:
+        return set()
+    rows = read_split(path)
+    trained = {place for place, row in rows.items() if row["split"] == TRAIN}
+    return {photo.group for photo in photos if (photo.source, photo.path) in trained}
 
 
 def deal(
@@ -151,6 +171,7 @@ def deal(
     split_file: Path | None = None,
     scheme: Scheme | None = None,
     seed: int = 0,
+    seen: Path | None = None,
 ) -> DataSet:
     """Splits photos as `load_data` does.
 
@@ -165,7 +186,7 @@ def deal(
         photos = apply_split(split_file, data.photos)
     else:
         photos = sightings.excluding(data.photos) if sightings else data.photos
-        photos = make_split(photos, scheme or Scheme(), seed)
+        photos = make_split(photos, scheme or Scheme(), seed, _groups_trained_on(seen, photos))
     data = replace(data, photos=photos)
     if not data.sizes[TRAIN]:
         why = [f"{problem.path} takes no part, {problem.reason}" for problem in data.left_out[:1]]

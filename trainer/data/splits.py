@@ -8,7 +8,7 @@ import csv
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,7 +137,9 @@ def join_series(photos: Sequence[Photo], source: str, length: int) -> list[Photo
     return [replace(photo, group=root(photo.group)) for photo in photos]
 
 
-def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo]:
+def make_split(
+    photos: Sequence[Photo], scheme: Scheme, seed: int, seen: Collection[str] = ()
+) -> list[Photo]:
     """Deals out the photos: stratified by class, whole groups at a time, the same on any machine.
 
     A group whose photos carry different labels is excluded: nobody knows which label is right. So
@@ -148,6 +150,9 @@ def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo
         scheme: of two shares and in folds, a tenth of what is not tested on is for validation. A
             class of two groups or more always keeps one for training.
         seed: another seed deals otherwise.
+        seen: groups that a network has trained on which is to be trained further. They are dealt
+            to training, since they would flatter it in validation and test. The official test
+            and the folds stay as they are.
 
     Raises:
         DataError: the official parts are asked for, but no photo is in the official test.
@@ -175,12 +180,12 @@ def make_split(photos: Sequence[Photo], scheme: Scheme, seed: int) -> list[Photo
     for names in classes.values():
         label = groups[min(names)][0].label
         if not scheme.official:
-            split_of_group |= _deal(label, sorted(names), groups, scheme, seed)
+            split_of_group |= _deal(label, sorted(names), groups, scheme, seed, seen)
             continue
         kept = [name for name in names if any(p.source in parted for p in groups[name])]
         others = sorted(set(names).difference(kept))
-        split_of_group |= _deal(label, sorted(kept), groups, scheme, seed)
-        split_of_group |= _deal(label, others, groups, _WITHOUT_PARTS, seed)
+        split_of_group |= _deal(label, sorted(kept), groups, scheme, seed, seen)
+        split_of_group |= _deal(label, others, groups, _WITHOUT_PARTS, seed, seen)
     result = []
     for photo in photos:
         split = split_of_group.get(photo.group, EXCLUDED)
@@ -211,7 +216,12 @@ def fewest_photos(scheme: Scheme) -> int | None:
 
 
 def _deal(
-    label: str, names: list[str], groups: dict[str, list[Photo]], scheme: Scheme, seed: int
+    label: str,
+    names: list[str],
+    groups: dict[str, list[Photo]],
+    scheme: Scheme,
+    seed: int,
+    seen: Collection[str] = (),
 ) -> dict[str, str]:
     """Where each group of one class goes."""
     dealt: dict[str, str] = {}
@@ -231,9 +241,11 @@ def _deal(
         if not names:  # a class of one group is trained on in every fold
             names, tested = tested, []
         dealt = dict.fromkeys(tested, TEST)
-    n_test = 0 if scheme.folds else min(round(len(names) * scheme.test), len(names) - 1)
+    names.sort(key=lambda name: name in seen)
+    new = sum(name not in seen for name in names)
+    n_test = 0 if scheme.folds else min(round(len(names) * scheme.test), len(names) - 1, new)
     share = scheme.validation / (1 - scheme.test) if scheme.folds else scheme.validation
-    n_validation = max(0, min(round(len(names) * share), len(names) - 1 - n_test))
+    n_validation = max(0, min(round(len(names) * share), len(names) - 1 - n_test, new - n_test))
     for position, name in enumerate(names):
         dealt[name] = (
             TEST if position < n_test else VALIDATION if position < n_test + n_validation else TRAIN
