@@ -68,7 +68,7 @@ def marks(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Which test photos of a data set are right by each measure, and the group of each."""
     photos = [p for p in find_photos(recognizer, [name], split_file) if p.split == TEST]
-    looks = look_at(recognizer, [photo.read for photo in photos], len(photos), name)
+    looks = look_at(recognizer, [photo.read for photo in photos], name)
     targets = np.array([photo.target for photo in photos])
     rank = ranks(looks.logits.numpy(), targets)
     make = recognizer.judge.levels.index[MAKE].numpy()

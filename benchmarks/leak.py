@@ -108,7 +108,7 @@ def run(
     tested = [
         photo for photo in find_photos(recognizer, options.data, split_file) if photo.split == TEST
     ]
-    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), TEST)
+    looks = look_at(recognizer, [photo.read for photo in tested], TEST)
     targets = np.array([photo.target for photo in tested])
     # What a photo is a copy of, whatever the split says.
     groups = [group_of[photo.source, photo.path] for photo in tested]

@@ -87,7 +87,7 @@ def measure(
     """How well each score tells test photos of unknown classes from those of known ones."""
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == TEST]
-    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), TEST)
+    looks = look_at(recognizer, [photo.read for photo in tested], TEST)
     targets = np.array([photo.target for photo in tested])
     strange = np.isin(targets, list(unknown))
     # The outputs of classes that nothing taught say nothing.

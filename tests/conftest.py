@@ -192,7 +192,12 @@ def drawn(tmp_path_factory):
 def evaluation_of(checkpoint, folder, *more: str, names=("one", "two")) -> list[str]:
     """The command line that evaluates a checkpoint on the `drawn` data sets in a folder."""
     specs = [f"--data={name}={folder / name}" for name in names]
-    few = ["--robustness=8", "--faithfulness=2", f"--split-file={folder / 'split.csv'}"]
+    few = [
+        "--robustness=8",
+        "--scenes=4",
+        "--faithfulness=2",
+        f"--split-file={folder / 'split.csv'}",
+    ]
     return [str(checkpoint), *specs, *few, *more]
 
 

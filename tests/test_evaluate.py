@@ -11,6 +11,7 @@ from space.recognizer import CarRecognizer
 from trainer.evaluate import main
 from trainer.evaluation.measure import AS_IT_IS
 from trainer.evaluation.robustness import CONDITIONS
+from trainer.evaluation.scenes import AREAS
 
 
 @pytest.fixture
@@ -47,6 +48,11 @@ def test_everything_is_measured_and_written(evaluated):
     assert set(metrics["thresholds"]) == {"0.9", "0.95", "0.98", "0.99"}
     assert set(metrics["plausible"]) == {"0.9", "0.95", "0.99"}
     assert set(metrics["robustness"]) == {AS_IT_IS, *CONDITIONS}
+    assert set(metrics["crossings"]["one"]) == {"any", "two"}
+    assert set(metrics["scenes"]) == {"one", "two"}
+    for sizes in metrics["scenes"].values():
+        assert list(sizes) == [AS_IT_IS, *AREAS]
+        assert {found["photos"] for found in sizes.values()} == {4}
     rejection = metrics["rejection"]
     assert set(rejection["exteriors"]) == {"one", "two"}
     assert {"photos of other things", "insides and parts", "drawings"} <= set(rejection["others"])
@@ -103,6 +109,29 @@ def test_test_photos_play_no_part_in_the_calibration(checkpoint, photos):
             draw_car(1000, "black").save(photos / row["source"] / row["path"])
     assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     assert json.loads((checkpoint / "calibration.json").read_text()) == first
+
+
+def test_without_a_split_file_the_official_test_is_measured(checkpoint, photos, tmp_path):
+    """The number that papers state, by anyone, with the calibration that a checkpoint has."""
+    for part, seeds in (("train", (1,)), ("test", (2, 3))):
+        for label in TINY_LABELS:
+            (tmp_path / "cars" / part / label).mkdir(parents=True)
+            for seed in seeds:
+                draw_car(seed).save(tmp_path / "cars" / part / label / f"{seed}.png")
+    arguments = [str(checkpoint), f"--data=cars={tmp_path / 'cars'}", "--keep-calibration"]
+    assert main([*arguments, "--robustness=0", "--faithfulness=0"]) == 0
+    metrics = json.loads((checkpoint / "metrics.json").read_text())
+    assert metrics["split"] == {"name": "test", "file_sha256": None, "photos": 8}
+
+
+def test_the_official_split_needs_parts_and_validation_photos(checkpoint, photos, tmp_path, capsys):
+    assert main([str(checkpoint), f"--data=one={photos / 'one'}"]) == 1
+    assert "one has no official parts; name a split file" in capsys.readouterr().err
+    for part in ("train", "test"):
+        (tmp_path / "cars" / part / TINY_LABELS[0]).mkdir(parents=True)
+        draw_car(1).save(tmp_path / "cars" / part / TINY_LABELS[0] / "1.png")
+    assert main([str(checkpoint), f"--data=cars={tmp_path / 'cars'}"]) == 1
+    assert "the official split has no validation photo" in capsys.readouterr().err
 
 
 def test_photos_that_are_missing_are_counted(checkpoint, photos, capsys):

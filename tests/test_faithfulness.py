@@ -269,7 +269,7 @@ def test_real_heat_lies_on_real_cars(bundled, real_data):
     specs = [f"algerian_used_cars={real_data / 'algerian_used_cars'}"]
     split_file = Path("trainer/splits/stanford_and_algerian.csv")
     photos = [p for p in find_photos(bundled, specs, split_file) if p.split == TEST][:60]
-    looks = look_at(bundled, [photo.read for photo in photos], len(photos), TEST)
+    looks = look_at(bundled, [photo.read for photo in photos], TEST)
     # The names of the files tell, and nothing else of the project goes by them.
     assert [photo.path.split("/")[-1].startswith("back") for photo in photos] == list(
         looks.backgroundless

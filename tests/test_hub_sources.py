@@ -4,7 +4,9 @@ What reads is another process: its libraries know the Hub's address from their i
 """
 
 import io
+import json
 import os
+import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -14,13 +16,15 @@ from unittest import mock
 import pytest
 import timm
 import torch
-from conftest import draw_car, save_tiny_checkpoint
+from conftest import TINY_LABELS, draw_car, save_tiny_checkpoint
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from safetensors.torch import save
 
 from space.checkpoints import REQUIRED, CheckpointError, open_checkpoint
+from space.recognizer import CarRecognizer
 from trainer.data.source import DataError
 from trainer.data.sources import read_source
+from trainer.evaluate import main as evaluate
 from trainer.weights import WeightsError, create_model
 
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
@@ -69,6 +73,13 @@ def cars(spec: str) -> tuple[list[str], list[int], list[bytes]]:
     """The names, labels and files of a data set."""
     source = read_source(spec)
     return source.label_names, list(source.photos["label"]), [read() for read in source.readers()]
+
+
+def measured(checkpoint: Path, spec: str) -> dict[str, Any]:
+    """What evaluation by the authors' own parts writes."""
+    options = ["--keep-calibration", "--robustness=0", "--faithfulness=0"]
+    assert evaluate([str(checkpoint), f"--data={spec}", *options]) == 0
+    return json.loads((checkpoint / "metrics.json").read_text("utf-8"))
 
 
 def started(architecture: str) -> tuple[str, torch.Size, bool]:
@@ -294,6 +305,29 @@ def test_all_parts_of_a_hub_data_set_are_read(hub, reader, parquet, expected):
     assert reader(cars, "cars=org/cars") == expected
     with hub.down():
         assert reader(impatient, cars, "cars=org/cars") == expected
+
+
+def test_the_official_test_part_of_a_hub_data_set_is_measured(
+    hub, reader, parquet, photos, tiny_checkpoint, tmp_path
+):
+    """`--data stanford_cars=hub:…`, without a split file, as anyone can check a number."""
+    checkpoint = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    labels = sorted(TINY_LABELS)[: len(CLASSES)]
+    files = {}
+    for path in (parquet / "data").iterdir():
+        buffer = io.BytesIO()
+        dataset = Dataset.from_parquet(str(path))
+        dataset.cast_column("label", ClassLabel(names=labels)).to_parquet(buffer)
+        files[f"data/{path.name}"] = buffer.getvalue()
+    hub.add_repo("org/official", files, "dataset")
+    found = reader(measured, checkpoint, "cars=hub:org/official")
+    recognizer = CarRecognizer.from_pretrained(checkpoint)
+    right = [
+        recognizer.predict(file).predictions[0].label == labels[at // PHOTOS_PER_CLASS]
+        for at, file in enumerate(photos["test"])
+    ]
+    assert found["split"] == {"name": "test", "file_sha256": None, "photos": len(right)}
+    assert found["top1"]["value"] == pytest.approx(sum(right) / len(right))
 
 
 def test_a_folder_of_parquet_is_read_alike(reader, parquet, expected):

@@ -15,10 +15,12 @@ from space.verdict import Judge
 from trainer.evaluation.measure import (
     _f1_macro,
     measure_accuracy,
+    measure_crossings,
     measure_plausible,
     measure_thresholds,
     measure_verdicts,
 )
+from trainer.evaluation.photos import JudgedPhoto, Looks
 
 CARS = (
     Car("Audi", "A4", 2008),
@@ -117,3 +119,17 @@ def test_verdicts_are_counted_with_what_they_promise():
     assert found["levels"] == {"year": 5}
     nothing = measure_verdicts(recognitions[2:], right[2:], GROUPS[2:])
     assert nothing["auto_tag_precision"] is None
+
+
+def test_crossings_count_answers_with_classes_of_other_data_sets():
+    def photo(source: str, target: int, group: str) -> JudgedPhoto:
+        return JudgedPhoto(source, group, target, "test", group, bytes)
+
+    # The last class stands in both, and is never a crossing.
+    taught = [photo("a", 0, "t"), photo("a", 3, "u"), photo("b", 1, "v"), photo("b", 3, "w")]
+    tested = [photo("a", 0, "1"), photo("a", 0, "2"), photo("b", 1, "3"), photo("b", 1, "4")]
+    best = torch.nn.functional.one_hot(torch.tensor([0, 1, 3, 1]), 4).float()
+    looks = Looks(best, best, [None] * 4, np.zeros(4, bool))
+    found = measure_crossings(taught, tested, looks)
+    assert found["a"]["any"]["value"] == found["a"]["b"]["value"] == 0.5
+    assert found["b"]["any"]["value"] == found["b"]["a"]["value"] == 0

@@ -102,22 +102,3 @@ def test_cropped_loses_the_right_end_and_keeps_the_shape():
     result = CONDITIONS["cropped"](picture)
     assert result.size == (240, 180)
     assert result.tobytes() == picture.crop((0, 30, 240, 210)).tobytes()
-
-
-def test_far_shows_the_whole_photo_in_a_quarter_of_the_frame():
-    picture = draw_car(1, size=(320, 240))
-    result = CONDITIONS["far"](picture)
-    inner = result.crop((80, 60, 240, 180))
-    assert inner.tobytes() == picture.resize((160, 120), Image.Resampling.LANCZOS).tobytes()
-
-
-def test_far_surrounds_the_photo_with_its_own_border_and_not_with_its_car():
-    picture = Image.new("RGB", (320, 240), "lightblue")
-    picture.paste("dimgrey", (0, 120, 320, 240))
-    picture.paste("red", (60, 60, 260, 180))  # does not touch the border
-    result = pixels(CONDITIONS["far"](picture))
-    surroundings = np.ones((240, 320), bool)
-    surroundings[60:180, 80:240] = False
-    assert np.ptp(result[surroundings], axis=1).max() < 70  # the red's is 255, the sky's 57
-    assert result[0, 160].tolist() == [173, 216, 230]
-    assert result[239, 160].tolist() == [105, 105, 105]

@@ -138,11 +138,13 @@ def test_photos_that_a_network_has_seen_stay_in_training():
     seen = {p.group for p in make_split(photos, Scheme(0.1, 0.1), seed=5) if p.split == TRAIN}
     dealt = make_split(photos, Scheme(0.1, 0.1), 1, seen)
     held_out = {p.group for p in dealt if p.split in (VALIDATION, TEST)}
-    assert len(held_out) == 4 * 4 and not held_out & seen
+    assert len(held_out) == 4 * 4
+    assert not held_out & seen
     # A class has no more to hold out than was not seen.
     dealt = make_split(photos, Scheme(0.3, 0.3), 1, seen)
     held_out = {p.group for p in dealt if p.split in (VALIDATION, TEST)}
-    assert len(held_out) == 4 * 4 and not held_out & seen
+    assert len(held_out) == 4 * 4
+    assert not held_out & seen
 
 
 def test_a_data_set_without_an_official_test_gets_one_beside_another_that_has_it():

@@ -15,7 +15,7 @@ gallery among them: look at it, and keep it.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,6 +39,7 @@ from trainer.evaluation.calibrate import fit_calibration
 from trainer.evaluation.photos import JudgedPhoto, find_photos, look_at
 from trainer.evaluation.rejection import Lesson
 from trainer.evaluation.report import write_report
+from trainer.evaluation.scenes import measure_scenes
 from trainer.memory import keep_freed_memory
 from trainer.provenance import command_line, git_revision
 
@@ -66,8 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", type=user_path, help="a checkpoint folder")
     add_data_options(parser)
-    parser.add_argument("--split-file", type=user_path, required=True, metavar="FILE",
-                        help="the run's split.csv, or one of trainer/splits/")  # fmt: skip
+    parser.add_argument("--split-file", type=user_path, metavar="FILE",
+                        help="the run's split.csv, or one of trainer/splits/ (default: the "
+                        "parts that the data set's authors made)")  # fmt: skip
     parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TEST,
                         help="the photos to measure on (default: %(default)s)")  # fmt: skip
     parser.add_argument("--others", type=user_path, metavar="FOLDER",
@@ -82,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--robustness", type=int, default=400, metavar="PHOTOS",
                         help="how many test photos to spoil in each way; 0 for none "
                         "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--scenes", type=int, default=300, metavar="PHOTOS",
+                        help="how many test photos of each data set to paste into photos of "
+                        "--others; 0 for none (default: %(default)s)")  # fmt: skip
     parser.add_argument("--faithfulness", type=int, default=50, metavar="PHOTOS",
                         help="on how many to judge the heat maps; 0 for none, each takes "
                         "seconds (default: %(default)s)")  # fmt: skip
@@ -105,17 +110,18 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == options.split]
     if not tested:
-        raise DataError(f"{options.split_file} has no {options.split} photo")
+        raise DataError(f"{_split_name(options)} has no {options.split} photo")
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
-    looks = look_at(recognizer, [photo.read for photo in tested], len(tested), options.split)
-    lessons = _lessons(recognizer, photos, options)
+    looks = look_at(recognizer, [photo.read for photo in tested], options.split)
+    others = _others(options)
+    lessons = _lessons(recognizer, photos, others, options.no_exteriors)
     if not options.keep_calibration:
         calibrate(recognizer, options.checkpoint, photos, lessons, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
     metrics: dict[str, Any] = {
         "split": {
             "name": options.split,
-            "file_sha256": file_hash(options.split_file),
+            "file_sha256": file_hash(options.split_file) if options.split_file else None,
             "photos": len(tested),
         },
         "weights": recognizer.revision,
@@ -123,11 +129,15 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "data": sorted({photo.source for photo in tested}),
         **measure.measure_all(recognizer, tested, looks),
     }
-    others: list[tuple[Lesson, np.ndarray]] = []
+    judged: list[tuple[Lesson, np.ndarray]] = []
     if recognizer.gate:
         exam = rejection.exam(recognizer, photos)
-        others = rejection.judged(recognizer.gate, lessons, [exam])
-        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, others)
+        judged = rejection.judged(recognizer.gate, lessons, [exam])
+        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, judged)
+    if len(metrics["data"]) > 1:
+        metrics["crossings"] = measure.measure_crossings(photos, tested, looks)
+    if others and options.scenes:
+        metrics["scenes"] = measure_scenes(recognizer, tested, others, options.scenes)
     if options.robustness:
         metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
     if options.faithfulness:
@@ -137,7 +147,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     folder = options.out or options.checkpoint.parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as draft:
-        write_report(Path(draft), recognizer, tested, looks, metrics, others)
+        write_report(Path(draft), recognizer, tested, looks, metrics, judged)
         files = sorted(Path(draft).iterdir())
         # By these the model card knows figures of this evaluation from those of another.
         metrics["figures"] = {path.name: file_hash(path) for path in files if path.suffix == ".png"}
@@ -146,10 +156,12 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return metrics
 
 
-def _lessons(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], options: argparse.Namespace
-) -> list[Lesson]:
-    """What the gate learns from; nothing without photos of other things."""
+def _split_name(options: argparse.Namespace) -> str:
+    return str(options.split_file or "the official split")
+
+
+def _others(options: argparse.Namespace) -> list[Callable[[], bytes]]:
+    """Readers of the photos that show no car; none without --others."""
     if not options.others:
         return []
     folder = options.others
@@ -160,14 +172,26 @@ def _lessons(
     readers = [(folder / path).read_bytes for path in photos_below(folder)[0]]
     if not readers:
         raise DataError(f"--others {options.others}: there is no photo in it")
+    return readers
+
+
+def _lessons(
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    others: Sequence[Callable[[], bytes]],
+    no_exteriors: Path | None,
+) -> list[Lesson]:
+    """What the gate learns from; nothing without photos of other things."""
+    if not others:
+        return []
     lessons = rejection.cars_and_parts(recognizer, photos)
     lessons.append(rejection.drawn(recognizer))
-    lessons.append(rejection.scarce(recognizer, rejection.OTHER, rejection.OTHERS, readers))
-    if options.no_exteriors:
-        wanted = rejection.read_paths(options.no_exteriors)
+    lessons.append(rejection.scarce(recognizer, rejection.OTHER, rejection.OTHERS, others))
+    if no_exteriors:
+        wanted = rejection.read_paths(no_exteriors)
         some = [photo for photo in photos if photo.path in wanted]
         if not some:
-            raise DataError(f"--no-exteriors {options.no_exteriors}: none of its photos is there")
+            raise DataError(f"--no-exteriors {no_exteriors}: none of its photos is there")
         lessons.append(
             rejection.scarce(
                 recognizer,
@@ -185,7 +209,7 @@ def calibrate(
     folder: Path,
     photos: Sequence[JudgedPhoto],
     lessons: Sequence[Lesson],
-    split_file: Path,
+    split_file: Path | None,
 ) -> None:
     """Writes calibration.json, and gate.safetensors if there are lessons for a gate.
 
@@ -194,8 +218,12 @@ def calibrate(
     """
     chosen = [photo for photo in photos if photo.split == VALIDATION]
     if not chosen:
-        raise DataError(f"{split_file} has no validation photo to calibrate on")
-    looks = look_at(recognizer, [photo.read for photo in chosen], len(chosen), VALIDATION)
+        raise DataError(
+            f"{split_file or 'the official split'} has no validation photo to calibrate on; "
+            "measure with the calibration that there is by --keep-calibration, or name another "
+            "--split-file"
+        )
+    looks = look_at(recognizer, [photo.read for photo in chosen], VALIDATION)
     sources = np.array([photo.source for photo in chosen])
     gate: FeatureGate | None = None
     threshold = None
@@ -225,7 +253,7 @@ def calibrate(
             "weights_sha256": file_hash(folder / WEIGHTS),
             "split": {
                 "name": VALIDATION,
-                "file_sha256": file_hash(split_file),
+                "file_sha256": file_hash(split_file) if split_file else None,
                 "photos": len(chosen),
             },
             "mapie": mapie_version,

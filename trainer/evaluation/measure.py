@@ -216,6 +216,40 @@ def measure_all(
     return result
 
 
+def measure_crossings(
+    photos: Sequence[JudgedPhoto], tested: Sequence[JudgedPhoto], looks: Looks
+) -> dict[str, dict[str, Any]]:
+    """How often a car is answered with a class that only other data sets have.
+
+    Data sets differ in cameras, crops and backgrounds too; a network that has learnt these answers
+    with the market that a picture looks like.
+
+    Args:
+        photos: all of the data sets, which say what classes each has.
+        tested, looks: those to judge by.
+
+    Returns:
+        For each data set: the share of its photos so answered (`any`), and the share answered with
+        a class of each other one.
+    """
+    classes: dict[str, set[int]] = {}
+    for photo in photos:
+        classes.setdefault(photo.source, set()).add(photo.target)
+    best = looks.logits.argmax(dim=1).numpy()
+    sources = np.array([photo.source for photo in tested])
+    groups = [photo.group for photo in tested]
+    result: dict[str, dict[str, Any]] = {}
+    for name in sorted(set(sources)):
+        mine = sources == name
+        strange = ~np.isin(best[mine], list(classes[name]))
+        own_groups = _those(groups, mine)
+        result[name] = {"any": Share.of_marks(strange, own_groups)}
+        for other in sorted(classes.keys() - {name}):
+            marks = strange & np.isin(best[mine], list(classes[other]))
+            result[name][other] = Share.of_marks(marks, own_groups)
+    return result
+
+
 def _found(looks: Looks) -> float:
     """In which share of the photos the detector found a car."""
     return float(np.mean([box is not None for box in looks.boxes]))
@@ -292,7 +326,7 @@ def measure_robustness(
     readers = [photo.read for photo in chosen]
     result: dict[str, Any] = {}
     for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
-        looks = look_at(recognizer, readers, len(readers), name, change)
+        looks = look_at(recognizer, readers, name, change)
         right = looks.logits.argmax(dim=1).numpy() == targets
         scores = recognizer.judge.confidences(looks.logits)
         make = recognizer.judge.levels.index[MAKE]

@@ -1,6 +1,6 @@
 """The photos that judge a checkpoint, and what its network says about them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class JudgedPhoto:
     Attributes:
         source, path: which photo.
         target: the number of its class among the checkpoint's; -1 for an excluded photo.
-        split, group: as the split file has them.
+        split, group: as the split file has them; without one, the part that the data set's authors
+            put it in, and the photo alone.
         read: returns its file's bytes.
     """
 
@@ -47,24 +48,33 @@ class JudgedPhoto:
 def find_photos(
     recognizer: CarRecognizer,
     specs: Sequence[str],
-    split_file: Path,
+    split_file: Path | None,
     columns: Columns | None = None,
 ) -> list[JudgedPhoto]:
     """Every photo of the data sets that the split file names, excluded ones too.
 
+    Args:
+        split_file: None takes the parts of the data sets' authors, and only photos that have one.
+
     Raises:
-        DataError: photos that the file names are missing, or a class is unknown to the checkpoint.
+        DataError: photos that the file names are missing, no data set has official parts, or a
+            class is unknown to the checkpoint.
     """
-    rows = read_split(split_file)
+    rows = read_split(split_file) if split_file else None
     number_of = {label: number for number, label in enumerate(recognizer.labels)}
     photos: list[JudgedPhoto] = []
     unknown = set()
     sources = read_sources(specs, columns)
     for source in sources:
         known = match(source, recognizer.labels, recognizer.cars)
-        for path, reader in zip(source.photos["path"], source.readers(), strict=True):
-            row = rows.get((source.name, path))
-            if row is None:
+        table = source.photos
+        for path, label, official, reader in zip(
+            table["path"], table["label"], table["official"], source.readers(), strict=True
+        ):
+            row = {"label": source.label_names[label], "split": official, "group": path}
+            if rows is not None:
+                row = rows.get((source.name, path), {"split": ""})
+            if not row["split"]:
                 continue
             target = number_of.get(known.get(row["label"], ""), -1)
             if target < 0 and row["split"] != EXCLUDED:
@@ -75,13 +85,16 @@ def find_photos(
     if unknown:
         some = ", ".join(sorted(unknown)[:3])
         raise DataError(f"the checkpoint does not know {len(unknown)} of the classes: {some}")
-    given = {source.name for source in sources}
-    wanted = sum(name in given for name, _ in rows)
-    if len(photos) < wanted or not photos:
-        raise DataError(
-            f"{split_file} names {wanted} photos of {', '.join(sorted(given))}, "
-            f"but --data has only {len(photos)} of them"
-        )
+    names = ", ".join(sorted(source.name for source in sources))
+    if rows is None and not photos:
+        raise DataError(f"{names} has no official parts; name a split file with --split-file")
+    if rows is not None:
+        wanted = sum(name in {source.name for source in sources} for name, _ in rows)
+        if len(photos) < wanted or not photos:
+            raise DataError(
+                f"{split_file} names {wanted} photos of {names}, "
+                f"but --data has only {len(photos)} of them"
+            )
     return photos
 
 
@@ -104,8 +117,7 @@ class Looks:
 
 def look_at(
     recognizer: CarRecognizer,
-    readers: Iterable[Callable[[], bytes]],
-    count: int,
+    readers: Sequence[Callable[[], bytes]],
     what: str,
     change: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Looks:
@@ -113,12 +125,39 @@ def look_at(
 
     Args:
         readers: for each photo a function that returns its file's bytes.
-        count: how many there are.
         what: for the progress bar.
         change: what is done to each picture first.
 
     Raises:
         DataError: a photo cannot be read.
+    """
+    pictures = read_pictures(readers, what)
+    return look_at_pictures(recognizer, map(change, pictures) if change else pictures, what)
+
+
+def read_pictures(readers: Sequence[Callable[[], bytes]], what: str) -> Iterator[Image.Image]:
+    """The pictures in files, with a progress bar.
+
+    Raises:
+        DataError: a photo cannot be read.
+    """
+    for reader in tqdm(readers, desc=what, unit="photo", delay=1):
+        try:
+            yield load_photo(reader())
+        except (PhotoError, OSError) as error:
+            raise DataError(f"a photo cannot be read: {error}") from None
+
+
+def look_at_pictures(
+    recognizer: CarRecognizer, pictures: Iterable[Image.Image], what: str
+) -> Looks:
+    """Looks at upright RGB pictures as the recogniser would.
+
+    Args:
+        what: they are, for the error.
+
+    Raises:
+        DataError: there is none.
     """
     looks: list[Sight] = []
     rims = []
@@ -130,12 +169,7 @@ def look_at(
         boxes.extend(part.box for part in block)
         block.clear()
 
-    for reader in tqdm(readers, total=count, desc=what, unit="photo", delay=1):
-        try:
-            picture = load_photo(reader())
-        except (PhotoError, OSError) as error:
-            raise DataError(f"a photo cannot be read: {error}") from None
-        picture = change(picture) if change else picture
+    for picture in pictures:
         rims.append(_is_rim_black(picture))
         block.append(recognizer.preprocess(picture))
         if len(block) == BATCH_SIZE:

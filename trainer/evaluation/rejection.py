@@ -155,7 +155,7 @@ def lesson(
     change: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Lesson:
     """Looks at photos of one kind; without groups each is a group of its own."""
-    looks = look_at(recognizer, readers, len(readers), name, change)
+    looks = look_at(recognizer, readers, name, change)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
     return Lesson(kind, name, looks.features, looks.logits, named)
 

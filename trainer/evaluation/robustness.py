@@ -1,4 +1,4 @@
-"""Photos as people take them: dark, blurred, compressed, tilted, cut off, from afar.
+"""Photos as people take them: dark, blurred, compressed, tilted, cut off.
 
 Each condition turns an upright RGB picture into another one. None draws a random number, and each
 is as strong on a small picture as on a large one, so that what they do to a recogniser can be
@@ -21,7 +21,6 @@ JPEG_SIDE = 640  # pixels of the long side
 SMALL_SIDE = 96  # pixels of the long side
 DEGREES = 10.0  # anticlockwise
 KEPT = 0.75  # of each side, when the photo is cropped
-FAR = 0.5  # of each side of the frame, hence a quarter of its area
 
 
 def dark(picture: Image.Image) -> Image.Image:
@@ -94,49 +93,6 @@ def cropped(picture: Image.Image) -> Image.Image:
     return picture.crop((0, top, keep_width, top + keep_height))
 
 
-def far(picture: Image.Image) -> Image.Image:
-    """The car stands far away: the photo fills a quarter of the frame, in its middle.
-
-    The frame has as many pixels as the photo had, so that the car has a quarter of them.
-    """
-    return distant(picture, FAR)
-
-
-def distant(
-    picture: Image.Image,
-    part: float,
-    across: float = 0.5,
-    down: float = 0.5,
-    enlarged: bool = False,
-) -> Image.Image:
-    """A frame of which the photo fills a part.
-
-    Its surroundings are the colours of its own border drawn outward and blurred: sky goes on as
-    sky and road as road, and no other car comes in.
-
-    Args:
-        part: of each side of the frame, 0 to 1.
-        across, down: where the photo is, from 0, at the left or the top, to 1.
-        enlarged: whether the frame has as many more pixels as the photo needs to keep its own, as
-            with a better camera; else it has as many as the photo had.
-    """
-    width, height = picture.size
-    if enlarged:
-        width, height = round(width / part), round(height / part)
-    inner = (_part(width, part), _part(height, part))
-    # In 16 x 16 cells the border is all that matters; repeating it makes the frame.
-    cells = np.asarray(picture.resize((16, 16), Image.Resampling.BOX))
-    missing = round(16 / part) - 16
-    left, top = int(missing * across), int(missing * down)
-    frame = Image.fromarray(
-        np.pad(cells, ((top, missing - top), (left, missing - left), (0, 0)), mode="edge")
-    )
-    frame = frame.filter(ImageFilter.GaussianBlur(2)).resize((width, height))
-    place = (int((width - inner[0]) * across), int((height - inner[1]) * down))
-    frame.paste(picture.resize(inner, Image.Resampling.LANCZOS), place)
-    return frame
-
-
 CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "dark": dark,
     "blurred": blurred,
@@ -145,7 +101,6 @@ CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "tilted": tilted,
     "grey": grey,
     "cropped": cropped,
-    "far": far,
 }
 
 

@@ -5,8 +5,20 @@ nothing that could be mistaken for a car.
 """
 
 import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image, ImageOps
+
+from space.answers import MAKE, REJECTED
+from space.photos import load_photo
+from space.preprocessing import Prepared, Preprocessor
+from space.recognizer import BATCH_SIZE, CarRecognizer
+from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
+from trainer.evaluation.metrics import Share
+from trainer.evaluation.photos import JudgedPhoto, look_at_pictures, read_pictures
 
 # What the car's photo takes of the scene's area.
 AREAS = {"a half": 1 / 2, "a quarter": 1 / 4, "a tenth": 1 / 10}
@@ -31,3 +43,77 @@ def pasted(
     left, upper = rng.randint(0, width - picture.width), rng.randint(0, height - picture.height)
     scene.paste(picture, (left, upper))
     return scene
+
+
+def measure_scenes(
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    backgrounds: Sequence[Callable[[], bytes]],
+    count: int,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What finding the car, and the gate, are worth when the car is a part of the photo.
+
+    Args:
+        photos: to judge by.
+        backgrounds: readers of photos without cars.
+        count: how many photos of each data set are pasted.
+
+    Returns:
+        For each data set and size of the car in the scene: `top1` and `make` of the answers;
+        `whole_photo`, the top-1 had the whole scene been looked at; `car_found`; the verdicts, see
+        `measure_verdicts`; and `right_but_rejected`, the share of photos whose first answer is
+        right and that are rejected all the same.
+    """
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for source in sorted({photo.source for photo in photos}):
+        mine = [photo for photo in photos if photo.source == source]
+        chosen = random.Random(0).sample(mine, min(count, len(mine)))
+        result[source] = {
+            name: _measure_size(recognizer, chosen, backgrounds, name, area)
+            for name, area in {AS_IT_IS: None, **AREAS}.items()
+        }
+    return result
+
+
+def _measure_size(
+    recognizer: CarRecognizer,
+    photos: Sequence[JudgedPhoto],
+    backgrounds: Sequence[Callable[[], bytes]],
+    name: str,
+    area: float | None,
+) -> dict[str, Any]:
+    whole = Preprocessor(recognizer.data_config)
+    whole_photos: list[Prepared] = []
+
+    def scenes() -> Iterator[Image.Image]:
+        rng = random.Random(0)  # the same backgrounds for every size
+        for picture in read_pictures([photo.read for photo in photos], name):
+            background, place = rng.choice(backgrounds), random.Random(rng.random())
+            if area:
+                picture = pasted(picture, load_photo(background()), area, place)
+            whole_photos.append(whole(picture))
+            yield picture
+
+    looks = look_at_pictures(recognizer, scenes(), name)
+    groups = [photo.group for photo in photos]
+    targets = np.array([photo.target for photo in photos])
+    right = looks.logits.argmax(dim=1).numpy() == targets
+    make = recognizer.judge.levels.index[MAKE]
+    named = recognizer.judge.confidences(looks.logits)[MAKE].argmax(dim=1)
+    answers = recognize(recognizer, looks)
+    rejected = np.array([answer.verdict == REJECTED for answer in answers])
+    found = {
+        "photos": len(photos),
+        "top1": Share.of_marks(right, groups),
+        "make": Share.of_marks((named == make[targets]).numpy(), groups),
+        **measure_verdicts(answers, right, groups),
+        "right_but_rejected": Share.of_marks(right & rejected, groups),
+    }
+    if recognizer.preprocess.car_crop:
+        starts = range(0, len(whole_photos), BATCH_SIZE)
+        logits = torch.cat(
+            [recognizer.look(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
+        )
+        found["whole_photo"] = Share.of_marks(logits.argmax(dim=1).numpy() == targets, groups)
+        found["car_found"] = float(np.mean([box is not None for box in looks.boxes]))
+    return found
