@@ -8,7 +8,9 @@ import asyncio
 import json
 import logging
 import math
+import traceback
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -129,9 +131,14 @@ class Guard:
             asked = f"{scope['method']} {printable(scope['path'][:200])}"
             if isinstance(failure, Refused):
                 status, sentence, why = failure.status, str(failure), str(failure)
-            else:  # gradio's, of requests that it does not expect
-                status, sentence = 400, "this request cannot be answered; the README says which can"
-                why = f"{type(failure).__name__}: {printable(str(failure)[:300])}"
+            else:
+                place, ours = _place(failure)
+                if ours:
+                    status, sentence = 500, "this request failed; the log of the server says why"
+                else:  # gradio's, of requests that it does not expect
+                    status = 400
+                    sentence = "this request cannot be answered; the README says which can"
+                why = f"{type(failure).__name__} at {place}: {printable(str(failure)[:300])}"
             _log.warning("refused %s: %s", asked, why)
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -210,6 +217,15 @@ def _host(address: bytes) -> str:
         return urlsplit(text if "//" in text else f"//{text}").hostname or ""
     except ValueError:
         return ""
+
+
+def _place(error: BaseException) -> tuple[str, bool]:
+    """Where an error was raised, and whether Marque's own code below the guard took part in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = Path(__file__).parent
+    ours = any(Path(f.filename).parent == own and f.filename != __file__ for f in frames)
+    last = frames[-1]
+    return f"{Path(last.filename).name}:{last.lineno}", ours
 
 
 def _first(error: BaseException) -> BaseException:

@@ -19,7 +19,10 @@ from apps import start
 from conftest import draw_car
 from test_strangers import answered, post, raw, upload
 
+from benchmarks import load
 from space import server, uploads
+from space.guard import Guard
+from space.printable import printable
 from space.server import PatientProtocol, ServerError, hosts, prepare
 
 ROOT = Path(__file__).parent.parent
@@ -206,3 +209,47 @@ def test_a_client_that_does_not_read_is_let_go(patient):
 
 def address_of(running: uvicorn.Server) -> tuple[str, int]:
     return running.servers[0].sockets[0].getsockname()
+
+
+@pytest.mark.parametrize(("own", "status"), [(True, 500), (False, 400)])
+def test_an_error_is_told_apart_by_whose_it_is_and_its_place_is_logged(caplog, own, status):
+    """An error of Marque's is the server's; one of gradio's is about a request it cannot take."""
+
+    class Unprintable:
+        def __str__(self):
+            raise KeyError("secret")
+
+    async def app(scope, receive, send):
+        (printable if own else str)(Unprintable())
+
+    async def asked():
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        await Guard(app, ["predict"])(scope, None, send)
+        return sent
+
+    sent = asyncio.run(asked())
+    assert sent[0]["status"] == status
+    assert b"secret" not in sent[1]["body"]
+    assert "KeyError at test_server.py:" in caplog.text
+
+
+SECONDS, CLIENTS = 6, 8
+FINE = (
+    "good, equal to one client's",
+    "huge, equal to one client's",
+    "broken, refused with a reason",
+    "cut, cut",
+)
+
+
+def test_memory_stays_after_many_clients_with_huge_photos():
+    """A small `benchmarks.load`: its full size is for the benchmark."""
+    found = load.measure(CLIENTS, SECONDS)
+    assert not {name for name in found["outcomes"] if name not in FINE}
+    assert sum(found["outcomes"].values()) > CLIENTS
+    assert found["rss_growth"] < 0.2
