@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SIGHTS, draw_car
+import timm
+import torch
+from conftest import SIGHTS, TINY_DATA_CONFIG, draw_car
 from playwright.sync_api import expect, sync_playwright
 
+from space.checkpoints import save_checkpoint
 from space.gate import OTHER
 from space.page import build_page, launch
 from space.recognizer import CarRecognizer
@@ -20,7 +23,7 @@ CHROMIUM = next(
 )
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync"
+    "--disable-sync --disable-features=LocalNetworkAccessChecks"
 ).split()
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -214,3 +217,48 @@ def test_a_refused_photo_says_its_reason_once_and_stays(page, tmp_path):
     assert_fits(page)
     if folder := os.environ.get("SHOTS"):
         page.screenshot(path=f"{folder}/refused-{page.viewport_size['width']}.png")
+
+
+def test_markup_in_a_label_is_shown_and_never_runs(visit, serve, photo, tmp_path):
+    """Labels come from whoever made the checkpoint."""
+    attack = "<img src=x onerror=document.title='taken'>"
+    labels = [f"{attack} {number} <b>bold</b> 2012" for number in range(4)]
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=len(labels))
+    save_checkpoint(
+        tmp_path / "checkpoint",
+        network,
+        architecture="test_efficientnet",
+        model_args={},
+        labels=labels,
+        data_config=TINY_DATA_CONFIG,
+        training={"note": "untrained, for tests"},
+    )
+    page = visit(serve(CarRecognizer.from_pretrained(tmp_path / "checkpoint")))
+    page.set_input_files("input[type=file]", photo)
+    expect(cell(page, "Make")).to_have_text("<img", timeout=30_000)
+    expect(cell(page, "Model")).to_contain_text("<b>bold</b>")
+    page.get_by_role("tab", name="Explain").click()
+    expect(page.get_by_role("radio").first).to_be_visible()
+    assert page.locator("img[src=x]").count() == 0
+    assert page.title() == "Marque: which car is that?"
+
+
+@pytest.mark.parametrize(
+    ("embedder", "shown"),
+    [("https://huggingface.co/", True), ("https://elsewhere.example/", False)],
+)
+def test_the_hub_may_frame_the_page_and_others_may_not(browser, url, embedder, shown):
+    page = browser.new_page()
+    # No request leaves the machine: the page around the frame is answered here.
+    frame = f"<iframe src='{url}' width=900 height=700></iframe>"
+    page.route(f"{embedder}**", lambda route: route.fulfill(body=frame, content_type="text/html"))
+    page.goto(embedder)
+    title = page.frame_locator("iframe").get_by_text("Which car is that?")
+    if shown:
+        expect(title).to_be_visible(timeout=30_000)
+    else:
+        page.wait_for_timeout(3000)
+        expect(title).to_have_count(0)
+        assert page.frames[1].url.startswith("chrome-error:")
+    page.close()
