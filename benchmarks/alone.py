@@ -70,9 +70,9 @@ def marks(
     photos = [p for p in find_photos(recognizer, [name], split_file) if p.split == TEST]
     looks = look_at(recognizer, [photo.read for photo in photos], name)
     targets = np.array([photo.target for photo in photos])
-    rank = ranks(looks.logits.numpy(), targets)
-    make = recognizer.judge.levels.index[MAKE].numpy()
-    best = recognizer.judge.confidences(looks.logits)[MAKE].argmax(dim=1).numpy()
+    rank = ranks(looks.logits, targets)
+    make = recognizer.judge.levels.index[MAKE]
+    best = recognizer.judge.confidences(looks.logits)[MAKE].argmax(axis=1)
     found = {"top1": rank < 1, "top5": rank < 5, "make": best == make[targets]}
     return found, [photo.group for photo in photos]
 

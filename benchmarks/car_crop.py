@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -119,8 +118,8 @@ def _right(
         f"margin {margin:g}": crop(picture, CarCrop(margin).region(box)) for margin in margins
     }
     prepare = to_pixels(recognizer.data_config)
-    pixels = torch.from_numpy(np.stack([prepare(part) for part in parts.values()]))
-    best = recognizer.sight(pixels).logits.argmax(dim=1)
+    pixels = np.stack([prepare(part) for part in parts.values()])
+    best = recognizer.sight(pixels).logits.argmax(axis=1)
     right = {way: int(number) == target for way, number in zip(parts, best, strict=True)}
     return right | {CAR_FOUND: box is not None}
 

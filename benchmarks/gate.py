@@ -4,12 +4,13 @@ The network's answer to one photo with the gate and without it, in turn, and wha
 recogniser's own time: the share that the cascade adds. Written to benchmarks/gate.json.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from space.checkpoints import open_checkpoint, write_json
 from space.network import OnnxEngine
@@ -28,10 +29,10 @@ def main() -> None:
     checkpoint = open_checkpoint()
     size = checkpoint.data_config["input_size"]
     engine = OnnxEngine(checkpoint.folder, len(checkpoint.labels), size)
-    inputs = torch.zeros(1, *size)
+    inputs = np.zeros((1, *size), np.float32)
 
     def without() -> None:
-        engine(inputs, ["logits"])
+        engine(inputs)
 
     def with_gate() -> None:
         gate.refusals(engine(inputs).features)
@@ -44,7 +45,7 @@ def main() -> None:
     ratios = [one / other for one, other in zip(gated[1:], plain[1:], strict=True)]
     found = {
         "checkpoint": recognizer.revision,
-        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
         "rounds": ROUNDS,
         "milliseconds_without": 1000 * statistics.median(plain[1:]),
         "milliseconds_with": 1000 * statistics.median(gated[1:]),

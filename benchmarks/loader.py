@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from space.checkpoints import write_json
-from space.transforms import normalize
+from space.pytorch import normalize
 from trainer.data.cache import CachedPhotos, collate
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.sources import read_sources

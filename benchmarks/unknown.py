@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from scipy.special import logsumexp, softmax
 
 from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
@@ -91,17 +91,16 @@ def measure(
     targets = np.array([photo.target for photo in tested])
     strange = np.isin(targets, list(unknown))
     # The outputs of classes that nothing taught say nothing.
-    known = torch.tensor([c for c in range(len(recognizer.labels)) if c not in unknown])
+    known = [number for number in range(len(recognizer.labels)) if number not in unknown]
     logits = looks.logits[:, known]
     scores = {
-        "max_logit": logits.max(dim=1).values.numpy(),
-        "max_probability": logits.softmax(dim=1).max(dim=1).values.numpy(),
-        "energy": logits.logsumexp(dim=1).numpy(),
+        "max_logit": logits.max(axis=1),
+        "max_probability": softmax(logits, axis=1).max(axis=1),
+        "energy": logsumexp(logits, axis=1),
     }
-    familiar = torch.from_numpy(~strange)
     accuracy = measure_accuracy(
         recognizer.judge,
-        looks.logits[familiar],
+        looks.logits[~strange],
         targets[~strange],
         [photo.group for photo, odd in zip(tested, strange, strict=True) if not odd],
     )

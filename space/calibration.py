@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from space.answers import LEVELS
 from space.checkpoints import CALIBRATION, WEIGHTS, CheckpointError, file_hash
@@ -42,12 +42,13 @@ class ConfidenceMap:
             raise ValueError("a confidence map must rise: a and b are at least 0")
         _number(self.c)
 
-    def __call__(self, probability: torch.Tensor) -> torch.Tensor:
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
         """Probabilities of any shape, 0 to 1, to probabilities of being right."""
         if (self.a, self.b, self.c) == (1, 1, 0):
             return probability
-        p = probability.double().clamp(1e-12, 1 - 1e-12)
-        return (self.a * p.log() - self.b * (-p).log1p() + self.c).sigmoid().to(probability.dtype)
+        p = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
+        logit = self.a * np.log(p) - self.b * np.log1p(-p) + self.c
+        return sigmoid(logit).astype(probability.dtype)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,18 @@ class Calibration:
     def as_json(self) -> dict[str, Any]:
         """What `read_calibration` reads, but for `weights_sha256`: the hash of the weights."""
         return asdict(self)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without overflow."""
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1, small) / (1 + small)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Of each row, in float64; shape (photos, classes)."""
+    raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def read_calibration(folder: Path) -> Calibration | None:

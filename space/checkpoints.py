@@ -16,31 +16,13 @@ timm (`local-dir:` and `hf-hub:`) and transformers (`pipeline`) open the same fo
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import timm
-import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
-from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
-from space.heads import MlpHead, replace_classifier
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
 from space.transforms import DATA_KEYS
@@ -54,6 +36,7 @@ TRAINING = "training.json"
 METRICS = "metrics.json"
 LATENCY = "latency.json"
 CALIBRATION = "calibration.json"
+GRAPH = "model.onnx"
 # What people read: the card, written from the JSON files, and the figures that it shows.
 CARD = "README.md"
 FIGURES = "figures"
@@ -61,16 +44,12 @@ FIGURES = "figures"
 TOLD = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser reads of a repository; what people read stays on the Hub.
-WANTED = (*REQUIRED, "model.onnx", CALIBRATION, "gate.safetensors")
+WANTED = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 REVISION = re.compile(r"[\w./-]+")
 _HUB_SOURCE = re.compile(rf"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>{REVISION.pattern}))?")
-_PATIENCE = 5  # seconds for the Hub to answer before the local cache does
-_LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others
-
-_log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
@@ -82,7 +61,6 @@ class Checkpoint:
     """An opened checkpoint.
 
     Attributes:
-        model: the network in evaluation mode, float32, weights loaded.
         labels: one name for each output of the network.
         cars: the make, model and year that each label means.
         data_config: timm's preprocessing keys: input_size (3, height, width), interpolation,
@@ -92,9 +70,9 @@ class Checkpoint:
         source: how the user named it: a folder, `org/name`, `org/name@revision`, or "bundled".
         revision: the commit on the Hub, or for a folder "sha256:" and the start of the hash of
             its weights.
+        config: what its config.json holds.
     """
 
-    model: Any
     labels: tuple[str, ...]
     cars: tuple[Car, ...]
     data_config: dict[str, Any]
@@ -102,80 +80,34 @@ class Checkpoint:
     folder: Path
     source: str
     revision: str
+    config: Mapping[str, Any]
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether it answers without PyTorch."""
+        return (self.folder / GRAPH).is_file()
 
-def save_checkpoint(
-    folder: Path,
-    model: Any,
-    *,
-    architecture: str,
-    model_args: Mapping[str, Any],
-    labels: Sequence[str],
-    cars: Sequence[Car] | None = None,
-    data_config: Mapping[str, Any],
-    training: Mapping[str, Any],
-    car_crop: CarCrop | None = None,
-    license: str = "mit",
-    dtype: torch.dtype = torch.float16,
-) -> None:
-    """Writes a checkpoint folder.
+    @cached_property
+    def model(self) -> Any:
+        """The network in evaluation mode, float32, weights loaded; built when it is asked for.
 
-    Args:
-        folder: created if missing; files of an earlier checkpoint in it are replaced.
-        model: a timm network whose head has one output per label.
-        architecture: timm's name of the network.
-        model_args: further arguments for `timm.create_model`, without `num_classes`.
-        labels: names in the order of the outputs.
-        cars: what each label means; by default what `parse_label` reads in it.
-        data_config: see `Checkpoint.data_config`.
-        training: what to keep in training.json.
-        car_crop: see `Checkpoint.car_crop`.
-        license: of the weights, as the Hub calls it.
-        dtype: of the floating-point weights in the file.
-
-    Raises:
-        CheckpointError: a weight is not finite, or does not fit `dtype`.
-    """
-    head = model.get_classifier()
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-            if not tensor.isfinite().all():
-                raise CheckpointError(
-                    f"the tensor {name} holds values that are not finite as {dtype}; "
-                    "the training diverged, or the values need a wider type"
+        Raises:
+            CheckpointError: it cannot be built, the weights do not fit it, or PyTorch is not
+                installed.
+        """
+        try:
+            from space.pytorch import load_network
+        except ModuleNotFoundError as error:
+            raise CheckpointError(
+                f"{self.source} needs PyTorch here ({error}): install requirements-train.txt"
+                + (
+                    ""
+                    if self.has_graph
+                    else f", or have its {GRAPH} written where PyTorch is, by "
+                    "`python -m trainer.export`"
                 )
-        tensors[name] = tensor.detach().cpu().contiguous()
-    config = {
-        "architecture": architecture,
-        "num_classes": len(labels),
-        "num_features": getattr(model, "num_features", None),
-        "label_names": list(labels),
-        "cars": [
-            [car.make, car.model, car.year]
-            for car in (cars or [parse_label(label) for label in labels])
-        ],
-        "model_args": dict(model_args),
-        **({"mlp_head": list(head.hidden)} if isinstance(head, MlpHead) else {}),
-        **({"car_crop": asdict(car_crop)} if car_crop else {}),
-        # Tells transformers to compute in float32 although the file is smaller than that.
-        "dtype": "float32",
-        "pretrained_cfg": {
-            **{key: data_config[key] for key in DATA_KEYS},
-            # timm would prefer another test size over input_size if the architecture had one.
-            "test_input_size": data_config["input_size"],
-            "test_crop_pct": data_config["crop_pct"],
-            "num_classes": len(labels),
-            "fixed_input_size": False,
-            "license": license,
-        },
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CLASSES).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-    write_json(folder / CONFIG, config)
-    write_json(folder / TRAINING, training)
+            ) from None
+        return load_network(self.folder, self.config, len(self.labels))
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -206,10 +138,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
     config = _read_json(folder / CONFIG)
     labels = _read_labels(folder, config)
     data_config = _read_data_config(folder, config)
-    model = _build(folder, config, len(labels))
-    _load_weights(model, folder / WEIGHTS)
-    return Checkpoint(
-        model=model.eval(),
+    checkpoint = Checkpoint(
         labels=labels,
         cars=_read_cars(folder, config, labels),
         data_config=data_config,
@@ -217,7 +146,11 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
         folder=folder,
         source="bundled" if source is None else str(source),
         revision=commit or f"sha256:{file_hash(folder / WEIGHTS)[:12]}",
+        config=config,
     )
+    if not checkpoint.has_graph:
+        checkpoint.model  # noqa: B018 - refused here rather than at the first photo
+    return checkpoint
 
 
 def read_license(folder: Path) -> str:
@@ -244,91 +177,13 @@ def _find(source: str | Path | None) -> tuple[Path, str | None]:
         "(org/name or org/name@revision) either"
     )
     match = _HUB_SOURCE.fullmatch(str(source))
-    if not match:
-        raise neither
-    repo, revision = match["repo"], match["revision"]
-    try:
-        snapshot = _fetch(repo, revision)
-    except HFValidationError:  # such as ../folder
-        raise neither from None
-    except GatedRepoError:
-        raise CheckpointError(
-            f"the Hub repository {repo} is gated: ask for access, then log in with `hf auth login`"
-        ) from None
-    except RepositoryNotFoundError:
-        raise CheckpointError(
-            f"there is no folder {source} and no Hub repository {repo} that you may read; "
-            "if it is private, log in with `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise CheckpointError(f"the Hub repository {repo} has no revision {revision}") from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"the Hub cannot be reached and {source} is not in the local cache, or only a part of "
-            "it; connect once, or name a folder"
-        ) from None
-    except (httpx2.HTTPError, OSError) as error:
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        if status == 401:
-            raise CheckpointError(
-                f"the Hub does not know your token, so {source} cannot be fetched; log in anew "
-                "with `hf auth login`, or correct or unset HF_TOKEN if you set it"
-            ) from None
-        if status in _LATER:
-            raise CheckpointError(
-                f"the Hub asks to wait (HTTP {status}), and {source} is not in the local cache as "
-                "it is now; try again in some minutes, or name a folder"
-            ) from None
-        raise CheckpointError(
-            f"{source} could not be fetched from the Hub: {error}; try again"
-        ) from error
-    return snapshot, snapshot.name
+    if match:
+        from space import hub  # slow to import, and a folder does not need it
 
-
-def _fetch(repo: str, revision: str | None) -> Path:
-    """The folder of the repository in the local cache, filled or brought up to date if possible.
-
-    A checkpoint that is there already costs one question to the Hub, and none if it is named by
-    its commit. The question is asked here, since the download sets no time limit on its own, and
-    without a connection retries for half a minute before it looks into the cache.
-    """
-    cached = _cached(repo, revision)
-    if cached and cached.name == revision:
-        return cached  # a commit never changes
-    try:
-        commit = HfApi().model_info(repo, revision=revision, timeout=_PATIENCE).sha
-    except (httpx2.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-        if status and status < 500 and not (cached and status in _LATER):
-            raise  # it answers: no such repository, revision or token, or that one should wait
-        if not cached:
-            raise LocalEntryNotFoundError(str(error)) from error
-        _log.warning(
-            "the Hub cannot be reached; %s is answered from the local cache by %s",
-            f"{repo}@{revision}" if revision else repo,
-            cached.name,
-        )
-        return cached
-    if cached and cached.name == commit:
-        return cached
-    # First by the commit: the cache remembers what a branch or tag means before it has the files,
-    # and a download that breaks should leave it with the earlier ones.
-    snapshot_download(repo, revision=commit, allow_patterns=list(WANTED))
-    return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
-
-
-def _cached(repo: str, revision: str | None) -> Path | None:
-    """The folder of the repository in the local cache, if it is there and complete."""
-    try:
-        folder = Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=list(WANTED), local_files_only=True
-            )
-        )
-    except LocalEntryNotFoundError:
-        return None
-    # Other programs fetch single files, of which the client library cannot tell what is missing.
-    return folder if all((folder / name).is_file() for name in REQUIRED) else None
+        snapshot = hub.find(str(source), match["repo"], match["revision"])
+        if snapshot:
+            return snapshot, snapshot.name
+    raise neither
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -414,48 +269,3 @@ def _read_car_crop(folder: Path, config: dict[str, Any]) -> CarCrop | None:
             f'{folder / CONFIG}: car_crop must be {{"margin": a number from 0 to 1}}, or be left '
             f"out to look at whole photos ({error})"
         ) from None
-
-
-def _build(folder: Path, config: dict[str, Any], num_classes: int) -> Any:
-    architecture = config.get("architecture")
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise CheckpointError(
-            f"{folder / CONFIG}: timm {timm.__version__} knows no architecture {architecture!r}"
-        )
-    model_args = config.get("model_args") or {}
-    try:
-        model: Any = timm.create_model(
-            architecture, pretrained=False, num_classes=num_classes, **model_args
-        )
-        if hidden := config.get("mlp_head"):
-            features = model.get_classifier().in_features
-            replace_classifier(model, MlpHead(features, hidden, num_classes))
-        return model
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG}: {architecture} cannot be built with {model_args}: {error}"
-        ) from None
-
-
-def _load_weights(model: torch.nn.Module, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
-    expected = model.state_dict()
-    wrong = [f"{name} is missing" for name in expected if name not in tensors]
-    wrong += [f"{name} does not belong to the network" for name in tensors if name not in expected]
-    wrong += [
-        f"{name} has shape {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    wrong += [
-        f"{name} holds values that are not finite"
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(f"{path} does not fit the network: {'; '.join(wrong[:3])}{more}")
-    model.load_state_dict(tensors, strict=True)

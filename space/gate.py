@@ -7,10 +7,11 @@ costs next to nothing; `python -m trainer.evaluate` makes it.
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
+from space.calibration import softmax
 from space.checkpoints import CheckpointError
 
 GATE = "gate.safetensors"
@@ -30,19 +31,19 @@ class FeatureGate:
     """A linear classifier on the features of `space.network.Sight`.
 
     Attributes:
-        weight, bias: float32 on the CPU, shapes (kinds, channels) and (kinds,).
+        weight, bias: float32, shapes (kinds, channels) and (kinds,).
         threshold: the least probability of a car with which a photo passes.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: np.ndarray
+    bias: np.ndarray
     threshold: float
 
-    def probabilities(self, features: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Of each kind, shape (batch, kinds)."""
-        return (features.float().cpu() @ self.weight.T + self.bias).softmax(dim=1)
+        return softmax(features @ self.weight.T + self.bias)
 
-    def refusals(self, features: torch.Tensor) -> list[str | None]:
+    def refusals(self, features: np.ndarray) -> list[str | None]:
         """For each photo why it is refused, or None."""
         return [
             None if row[0] >= self.threshold else _REASONS[KINDS[1 + int(row[1:].argmax())]]
@@ -62,7 +63,7 @@ class FeatureGate:
         """
         try:
             tensors = load_file(folder / GATE)
-            weight, bias = tensors["weight"].float(), tensors["bias"].float()
+            weight, bias = (tensors[name].astype(np.float32) for name in ("weight", "bias"))
         except (SafetensorError, OSError, KeyError) as error:
             raise CheckpointError(
                 f"{folder / GATE} is missing or damaged ({error}), but the calibration beside it "

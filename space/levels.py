@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from space.answers import LEVELS, MAKE, MODEL, YEAR
 from space.labels import Car
@@ -24,13 +24,16 @@ class Levels:
         makes = {make: number for number, make in enumerate(self.makes)}
         models = {model: number for number, model in enumerate(self.models)}
         self.index = {
-            MAKE: torch.tensor([makes[car.make] for car in cars]),
-            MODEL: torch.tensor([models[car.make, car.model] for car in cars]),
-            YEAR: torch.arange(len(cars)),
+            MAKE: np.array([makes[car.make] for car in cars]),
+            MODEL: np.array([models[car.make, car.model] for car in cars]),
+            YEAR: np.arange(len(cars)),
         }
-        self._sizes = {MAKE: len(makes), MODEL: len(models), YEAR: len(cars)}
+        # One-hot: what a product with it sums.
+        self._members = {
+            level: np.eye(numbers.max() + 1)[numbers] for level, numbers in self.index.items()
+        }
 
-    def sums(self, probabilities: torch.Tensor) -> dict[str, torch.Tensor]:
+    def sums(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
         """The probabilities of all makes, of all models and of all classes.
 
         Args:
@@ -40,8 +43,6 @@ class Levels:
             Shapes (photos, makes), (photos, models) and (photos, classes).
         """
         return {
-            level: probabilities.new_zeros(len(probabilities), self._sizes[level]).index_add_(
-                1, self.index[level].to(probabilities.device), probabilities
-            )
+            level: probabilities if level == YEAR else probabilities @ self._members[level]
             for level in LEVELS
         }

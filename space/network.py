@@ -8,67 +8,51 @@ names as its external data. Without a graph, and on other devices, PyTorch runs 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime
-import torch
-from safetensors import safe_open
-from torch import nn
+from safetensors import SafetensorError, safe_open
 
-from space.checkpoints import WEIGHTS, Checkpoint, CheckpointError
+from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError
 
-GRAPH = "model.onnx"
-INPUT = "inputs"
+# What goes into a graph and what comes out of it.
+INPUT, TARGET = "inputs", "target"
+OUTPUTS = ("logits", "features", "cam")
 
 
 class Sight(NamedTuple):
     """What a network makes of a batch of photos in one pass.
 
     Attributes:
-        logits: shape (photos, classes).
-        features: shape (photos, channels): the mean of each stage's maps, then the input of the
-            classifier.
-        heat: shape (photos, rows, columns): how strongly the network reacts to each place, the
-            length of the vector that the classifier averages. Its rows and columns are zero for
-            networks that average no maps, as those that cut a photo into tokens.
+        logits: float32, shape (photos, classes).
+        features: float32, shape (photos, channels): the mean of each stage's maps, then the input
+            of the classifier.
     """
 
-    logits: torch.Tensor
-    features: torch.Tensor
-    heat: torch.Tensor
+    logits: np.ndarray
+    features: np.ndarray
 
 
-class Eyes(nn.Module):
-    """A timm network that tells a `Sight` of its normalised inputs, (photos, 3, height, width)."""
+class Engine(Protocol):
+    """Runs a network on normalised inputs, float32, (photos, 3, height, width)."""
 
-    def __init__(self, model: Any):
-        super().__init__()
-        self.model = model
+    def __call__(self, inputs: np.ndarray) -> Sight:
+        """Looks at a batch."""
+        ...
 
-    def forward(self, inputs: torch.Tensor) -> Sight:
-        final, stages = self.model.forward_intermediates(inputs, output_fmt="NCHW")
-        pooled = self.model.forward_head(final, pre_logits=True)
-        features = torch.cat([*(stage.mean(dim=(2, 3)) for stage in stages), pooled], dim=1)
-        if final.ndim == 4 and final.shape[1] == self.model.num_features:
-            heat = final.norm(dim=1)
-        else:
-            heat = final.new_zeros(len(final), 0, 0)
-        return Sight(self.model.forward_head(final), features, heat)
+    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """What spoke for a class, and where: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
 
+        Args:
+            inputs: one photo.
+            target: the number of the class.
 
-class TorchEngine:
-    """Runs a network in PyTorch, on any device."""
-
-    def __init__(self, model: Any, device: str | torch.device = "cpu"):
-        self._eyes = Eyes(model)
-        self._device = torch.device(device)
-
-    @torch.no_grad()
-    def __call__(self, inputs: torch.Tensor) -> Sight:
-        """Looks at normalised inputs, float32, (photos, 3, height, width); answers on the CPU."""
-        inputs = inputs.to(self._device).contiguous(memory_format=torch.channels_last)
-        return Sight(*(found.float().cpu() for found in self._eyes(inputs)))
+        Returns:
+            float32, at least 0, shape (rows, columns) of the maps that the network averages for its
+            classifier.
+        """
+        ...
 
 
 class OnnxEngine:
@@ -80,7 +64,6 @@ class OnnxEngine:
 
     def __init__(self, folder: Path, classes: int, input_size: Sequence[int]):
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # what is wrong is said below
         weights = read_weights(folder)
         # From memory: the Hub's cache links each file from elsewhere, so that the graph would look
@@ -93,12 +76,13 @@ class OnnxEngine:
             self._session = onnxruntime.InferenceSession(
                 (folder / GRAPH).read_bytes(), options, providers=["CPUExecutionProvider"]
             )
-            (found_input,) = self._session.get_inputs()
+            inputs = {found.name: found.shape for found in self._session.get_inputs()}
             outputs = {output.name: output.shape for output in self._session.get_outputs()}
             fits = (
-                tuple(outputs) == Sight._fields
+                tuple(inputs) == (INPUT, TARGET)
+                and tuple(outputs) == OUTPUTS
                 and outputs["logits"][1:] == [classes]
-                and found_input.shape[1:] == list(input_size)
+                and inputs[INPUT][1:] == list(input_size)
             )
         # ONNX Runtime's errors have no class of their own, and a graph can be wrong in many ways.
         except Exception as error:
@@ -108,33 +92,52 @@ class OnnxEngine:
         # Kept for as long as the session, which does not own what it was given.
         self._weights = weights
 
-    def __call__(self, inputs: torch.Tensor, outputs: Sequence[str] = Sight._fields) -> Sight:
-        """As `TorchEngine`; of `outputs` that are not asked for, the result holds nothing."""
-        found = self._session.run(list(outputs), {INPUT: inputs.contiguous().numpy()})
-        tensors = dict(zip(outputs, map(torch.from_numpy, found), strict=True))
-        return Sight(*(tensors.get(name, torch.empty(0)) for name in Sight._fields))
+    def __call__(self, inputs: np.ndarray) -> Sight:
+        """See `Engine`."""
+        return Sight(*self._run(inputs, 0, Sight._fields))
+
+    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """See `Engine`."""
+        return self._run(inputs, target, ["cam"])[0][0]
+
+    def _run(self, inputs: np.ndarray, target: int, outputs: Sequence[str]) -> list[np.ndarray]:
+        feed = {INPUT: np.ascontiguousarray(inputs), TARGET: np.array(target)}
+        return self._session.run(list(outputs), feed)
 
 
 def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
-    """The tensors of a checkpoint that take part in its answers, as they are stored."""
-    with safe_open(folder / WEIGHTS, "np") as file:
-        # Batch norms count their batches in training, which no graph asks for.
-        names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
-        return {name: file.get_tensor(name) for name in names}
+    """The tensors of a checkpoint that take part in its answers, as they are stored.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds a value that is not finite.
+    """
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, "np") as file:
+            # Batch norms count their batches in training, which no graph asks for.
+            names = [n for n in file.keys() if not n.endswith("num_batches_tracked")]  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+    for name, tensor in weights.items():
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+    return weights
 
 
-def engine_of(
-    checkpoint: Checkpoint, device: str | torch.device = "cpu"
-) -> OnnxEngine | TorchEngine:
+def engine_of(checkpoint: Checkpoint, device: str = "cpu") -> Engine:
     """The fastest engine that can run a checkpoint on a device.
 
     Raises:
-        CheckpointError: the checkpoint's graph does not fit it.
+        CheckpointError: the checkpoint's graph does not fit it, or there is none and no PyTorch.
     """
-    if torch.device(device).type == "cpu" and (checkpoint.folder / GRAPH).is_file():
+    if device == "cpu" and checkpoint.has_graph:
         size = checkpoint.data_config["input_size"]
         return OnnxEngine(checkpoint.folder, len(checkpoint.labels), size)
-    return TorchEngine(checkpoint.model, device)
+    network = checkpoint.model
+    from space.pytorch import TorchEngine
+
+    return TorchEngine(network, device)
 
 
 def _cannot(folder: Path) -> str:

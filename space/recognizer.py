@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-import torch
 from PIL import Image
 
 from space.answers import Recognition
 from space.calibration import read_calibration
 from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
-from space.explain import Explainer, overlay
+from space.explain import overlay, scaled
 from space.gate import GATE, FeatureGate
 from space.labels import Car
 from space.levels import Levels
@@ -33,7 +32,7 @@ class CarRecognizer:
     Attributes:
         labels: the classes it knows, in the order of the network's outputs.
         cars: the make, model and year that each of them means.
-        source, revision: which checkpoint answers; see `space.checkpoints.Checkpoint`.
+        checkpoint: which one answers, and `source` and `revision` of it.
         judge: how its logits become answers; `judge.calibration` is None when the checkpoint was
             never calibrated, and confidences are the raw softmax then.
         gate: rejects photos that show no car from outside, or None.
@@ -43,7 +42,7 @@ class CarRecognizer:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
         *,
         precision: float = 0.98,
         coverage: float = 0.95,
@@ -65,11 +64,10 @@ class CarRecognizer:
         self.source = checkpoint.source
         self.revision = checkpoint.revision
         self.data_config = checkpoint.data_config
-        self.model = checkpoint.model.to(device, memory_format=torch.channels_last)
+        self.checkpoint = checkpoint
         self._engine = engine_of(checkpoint, device)
         self.preprocess = Preprocessor(checkpoint.data_config, checkpoint.car_crop)
         self.cars: tuple[Car, ...] = checkpoint.cars
-        self._explainer = Explainer(self.model, checkpoint.data_config)
         calibration = read_calibration(checkpoint.folder) if calibrated else None
         try:
             self.judge = Judge(
@@ -86,7 +84,7 @@ class CarRecognizer:
     def from_pretrained(
         cls,
         source: str | Path | None = None,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
         *,
         precision: float = 0.98,
         coverage: float = 0.95,
@@ -166,7 +164,7 @@ class CarRecognizer:
         """
         return self.preprocess(load_photo(photo))
 
-    def sight(self, pixels: torch.Tensor) -> Sight:
+    def sight(self, pixels: np.ndarray) -> Sight:
         """One pass of the network; its softmax of the logits is the `score` of every prediction.
 
         Args:
@@ -176,7 +174,7 @@ class CarRecognizer:
 
     def look(self, prepared: Sequence[Prepared]) -> Sight:
         """Looks at what was prepared, all of it in one batch."""
-        return self.sight(torch.from_numpy(np.stack([part.pixels for part in prepared])))
+        return self.sight(np.stack([part.pixels for part in prepared]))
 
     def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
         """The photo with a Grad-CAM heat map over it: where the network saw the class.
@@ -207,12 +205,18 @@ class CarRecognizer:
             if label is None
             else self.labels.index(label)
         )
-        heat = self._explainer.heat(torch.from_numpy(prepared.pixels)[None], target)
-        return overlay(picture, heat, self.preprocess.seen(picture.size, prepared.box))
+        return overlay(
+            picture, self.heat(prepared, target), self.preprocess.seen(picture.size, prepared.box)
+        )
+
+    def heat(self, prepared: Prepared, target: int) -> np.ndarray:
+        """Grad-CAM of a class, 0 to 1, shape (rows, columns); see `space.network.Engine.cam`."""
+        inputs = normalize(prepared.pixels[None], self.data_config)
+        return scaled(self._engine.cam(inputs, target))
 
     def _check_gate(self, gate: FeatureGate, folder: Path) -> None:
         """Fails here rather than at the first photo."""
-        black = torch.zeros(1, *self.data_config["input_size"], dtype=torch.uint8)
+        black = np.zeros((1, *self.data_config["input_size"]), np.uint8)
         channels = self.sight(black).features.shape[1]
         if gate.weight.shape[1] != channels:
             raise CheckpointError(
@@ -224,7 +228,7 @@ class CarRecognizer:
         answers: list[Recognition] = []
         for start in range(0, len(prepared), BATCH_SIZE):
             batch = prepared[start : start + BATCH_SIZE]
-            logits, features, _ = self.look(batch)
+            logits, features = self.look(batch)
             refusals: list[str | None] = [None] * len(batch)
             if self.gate:
                 refusals = self.gate.refusals(features)

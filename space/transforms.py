@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from space.boxes import Box
@@ -96,8 +95,9 @@ def seen_part(size: tuple[int, int], data_config: Mapping[str, Any]) -> Box:
     return Box((1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2)
 
 
-def normalize(pixels: torch.Tensor, data_config: Mapping[str, Any]) -> torch.Tensor:
+def normalize(pixels: np.ndarray, data_config: Mapping[str, Any]) -> np.ndarray:
     """The arithmetic half: pixels 0..255 of shape (batch, 3, height, width) to network input."""
-    mean = torch.tensor(data_config["mean"], device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(data_config["std"], device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float().div_(255) - mean) / std
+    mean, std = (
+        np.array(data_config[key], np.float32).reshape(1, 3, 1, 1) for key in ("mean", "std")
+    )
+    return (pixels.astype(np.float32) / np.float32(255) - mean) / std

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from space.answers import (
     AUTO_TAG,
@@ -20,7 +20,7 @@ from space.answers import (
     YearScore,
     quoted,
 )
-from space.calibration import Calibration, ConfidenceMap
+from space.calibration import Calibration, ConfidenceMap, softmax
 from space.labels import Car
 from space.levels import Levels
 
@@ -57,7 +57,7 @@ class Judge:
             _entry(self.calibration.thresholds, self.precision, "precision")
             _entry(self.calibration.plausible, self.coverage, "coverage")
 
-    def confidences(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def confidences(self, logits: np.ndarray) -> dict[str, np.ndarray]:
         """For each level how sure each make, model or class is.
 
         Args:
@@ -73,25 +73,25 @@ class Judge:
         if calibration is None:
             return sums
         scores = {level: _mapped(sums[level], calibration.confidence[level]) for level in LEVELS}
-        best = scores[YEAR].argmax(dim=1)
+        best = scores[YEAR].argmax(axis=1)
         for lower, level in ((YEAR, MODEL), (MODEL, MAKE)):
-            floor = scores[lower].gather(1, self.levels.index[lower][best, None])
+            floor = np.take_along_axis(scores[lower], self.levels.index[lower][best, None], 1)
             scores[level] = _raised(scores[level], self.levels.index[level][best, None], floor)
         return scores
 
-    def plausible(self, logits: torch.Tensor) -> torch.Tensor:
+    def plausible(self, logits: np.ndarray) -> np.ndarray:
         """Which classes are in the conformal set of each photo, bool, shape (photos, classes).
 
         The best class always is, so that the set is never empty, which only adds coverage.
         """
         probabilities = self._tempered(logits)
-        inside = probabilities == probabilities.amax(dim=1, keepdim=True)
+        inside = probabilities == probabilities.max(axis=1, keepdims=True)
         if self.calibration:
             inside |= probabilities >= self.calibration.plausible[f"{self.coverage:g}"]
         return inside
 
     def recognitions(
-        self, logits: torch.Tensor, refusals: list[str | None], top_k: int
+        self, logits: np.ndarray, refusals: list[str | None], top_k: int
     ) -> list[Recognition]:
         """The answers to a batch.
 
@@ -101,7 +101,7 @@ class Judge:
             top_k: how many classes, makes, models and years to name at most.
         """
         scores = self.confidences(logits)
-        raw = logits.double().softmax(dim=1)
+        raw = softmax(logits)
         sets = self.plausible(logits)
         unlike = f"this is unlike all {len(self.labels)} classes that the checkpoint knows"
         unknown = self.unknown(logits)
@@ -116,22 +116,22 @@ class Judge:
             for row in range(len(logits))
         ]
 
-    def _tempered(self, logits: torch.Tensor) -> torch.Tensor:
+    def _tempered(self, logits: np.ndarray) -> np.ndarray:
         temperature = self.calibration.temperature if self.calibration else 1.0
-        return (logits.double() / temperature).softmax(dim=1)
+        return softmax(logits.astype(np.float64) / temperature)
 
-    def unknown(self, logits: torch.Tensor) -> torch.Tensor:
+    def unknown(self, logits: np.ndarray) -> np.ndarray:
         """Which photos are unlike every class: the best logit (Hendrycks et al. 2022,
         arXiv:1911.11132) is low; bool, shape (photos,)."""
         known = self.calibration.known if self.calibration else None
-        best = logits.max(dim=1).values
-        return torch.zeros_like(best, dtype=torch.bool) if known is None else best < known
+        best = logits.max(axis=1)
+        return np.zeros(len(best), bool) if known is None else best < known
 
     def _recognition(
         self,
-        scores: dict[str, torch.Tensor],
-        raw: torch.Tensor,
-        inside: torch.Tensor,
+        scores: dict[str, np.ndarray],
+        raw: np.ndarray,
+        inside: np.ndarray,
         refusal: str | None,
         top_k: int,
     ) -> Recognition:
@@ -182,7 +182,7 @@ class Judge:
         years = sorted(sums.items(), key=lambda item: -item[1])
         return tuple(YearScore(year, confidence) for year, confidence in years)
 
-    def _level(self, scores: dict[str, torch.Tensor], best: int, finest: str) -> str | None:
+    def _level(self, scores: dict[str, np.ndarray], best: int, finest: str) -> str | None:
         """How much of the class `best`, which says up to `finest`, is sure enough."""
         if self.calibration is None:
             return None
@@ -230,35 +230,42 @@ def _percent(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def _mapped(probabilities: torch.Tensor, confidence: ConfidenceMap) -> torch.Tensor:
+def _mapped(probabilities: np.ndarray, confidence: ConfidenceMap) -> np.ndarray:
     """Calibrates the best of each row, and scales the others so that the row still sums to one.
 
     Where that would lift the second best above the best, they are scaled to stay below it, and the
     row sums to less.
     """
-    index = probabilities.argmax(dim=1, keepdim=True)
-    best = confidence(probabilities.gather(1, index))
-    others = probabilities.scatter(1, index, 0)
-    fill = (1 - best) / others.sum(dim=1, keepdim=True).clamp(min=_TINY)
-    below = best * (1 - 1e-9) / others.amax(dim=1, keepdim=True).clamp(min=_TINY)
-    return (others * fill.minimum(below)).scatter(1, index, best)
+    index = probabilities.argmax(axis=1)[:, None]
+    best = confidence(np.take_along_axis(probabilities, index, 1))
+    others = _with(probabilities, index, np.zeros(1))
+    fill = (1 - best) / others.sum(axis=1, keepdims=True).clip(_TINY)
+    below = best * (1 - 1e-9) / others.max(axis=1, keepdims=True).clip(_TINY)
+    return _with(others * np.minimum(fill, below), index, best)
 
 
-def _raised(scores: torch.Tensor, index: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+def _raised(scores: np.ndarray, index: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Lifts one entry of each row to `floor`; the others make room, so that none exceeds one.
 
     Args:
         scores: shape (photos, n).
         index, floor: which entry, and the least it may be; shape (photos, 1).
     """
-    lifted = scores.gather(1, index).maximum(floor)
-    others = scores.scatter(1, index, 0)
-    room = (1 - lifted) / others.sum(dim=1, keepdim=True).clamp(min=_TINY)
-    return (others * room.clamp(max=1)).scatter(1, index, lifted)
+    lifted = np.maximum(np.take_along_axis(scores, index, 1), floor)
+    others = _with(scores, index, np.zeros(1))
+    room = (1 - lifted) / others.sum(axis=1, keepdims=True).clip(_TINY)
+    return _with(others * room.clip(max=1), index, lifted)
 
 
-def _best(scores: torch.Tensor) -> list[tuple[int, float]]:
+def _with(scores: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A copy with one entry of each row replaced."""
+    changed = scores.copy()
+    np.put_along_axis(changed, index, values, 1)
+    return changed
+
+
+def _best(scores: np.ndarray) -> list[tuple[int, float]]:
     """The numbers of all entries with their scores, best first."""
-    values, indices = scores.sort(descending=True, stable=True)
+    order = np.argsort(-scores, kind="stable")
     # A sum of probabilities may end a hair above 1.
-    return [(i, min(v, 1.0)) for i, v in zip(indices.tolist(), values.tolist(), strict=True)]
+    return [(i, min(v, 1.0)) for i, v in zip(order.tolist(), scores[order].tolist(), strict=True)]

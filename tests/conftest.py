@@ -21,11 +21,12 @@ from PIL import Image
 from space.answers import MAKE, MODEL, YEAR
 from space.boxes import Box
 from space.calibration import Calibration, ConfidenceMap
-from space.checkpoints import BUNDLED, CALIBRATION, WEIGHTS, file_hash, save_checkpoint, write_json
+from space.checkpoints import BUNDLED, CALIBRATION, WEIGHTS, file_hash, write_json
 from space.detector import Detection, Detector
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
 from trainer.audit import main as audit
+from trainer.checkpoints import save_checkpoint
 from trainer.data.cache import PhotoCache, geometry
 from trainer.evaluation.drawn import drawings
 from trainer.export import export

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
 from space.boxes import WHOLE
-from space.checkpoints import open_checkpoint, read_license, save_checkpoint
+from space.checkpoints import open_checkpoint, read_license
 from space.photos import load_photo
 from trainer import weights
+from trainer.checkpoints import save_checkpoint
 from trainer.training.augment import Augment, replace_backgrounds
 from trainer.training.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model, license_of

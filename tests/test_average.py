@@ -13,10 +13,10 @@ from space.checkpoints import (
     WEIGHTS,
     open_checkpoint,
     read_license,
-    save_checkpoint,
     write_json,
 )
 from trainer.average import average, main
+from trainer.checkpoints import save_checkpoint
 
 
 @pytest.fixture

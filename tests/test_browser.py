@@ -10,10 +10,10 @@ import torch
 from conftest import SIGHTS, TINY_DATA_CONFIG, draw_car
 from playwright.sync_api import expect, sync_playwright
 
-from space.checkpoints import save_checkpoint
 from space.gate import OTHER
 from space.page import build_page, launch
 from space.recognizer import CarRecognizer
+from trainer.checkpoints import save_checkpoint
 from trainer.data.splits import TEST, read_split
 
 ROOT = Path(__file__).parent.parent

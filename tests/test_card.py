@@ -15,9 +15,10 @@ from benchmarks.latency import main as measure_latency
 from model_card import render
 from model_card.card import CHARTS, CardError, card, facts, main, write_card
 from model_card.render import ROOT
-from space.checkpoints import BUNDLED, open_checkpoint, save_checkpoint
+from space.checkpoints import BUNDLED, open_checkpoint
 from space.heads import MlpHead, replace_classifier
 from trainer.average import average
+from trainer.checkpoints import save_checkpoint
 
 # What a card may say in figures of its own: how sure an interval is, and names.
 PROSE = re.compile(

@@ -13,10 +13,11 @@ from others import timm_scores, transformers_scores
 from safetensors.torch import load_file, save_file
 
 from space import checkpoints
-from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint, save_checkpoint
+from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
 from space.recognizer import CarRecognizer
+from trainer.checkpoints import save_checkpoint
 
 CLASSIFIER = "classifier.weight"
 

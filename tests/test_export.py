@@ -7,9 +7,10 @@ import timm
 import torch
 from conftest import TINY_DATA_CONFIG, TINY_LABELS
 
-from space.checkpoints import WEIGHTS, open_checkpoint, save_checkpoint
+from space.checkpoints import WEIGHTS, open_checkpoint
 from space.network import GRAPH, INPUT, OnnxEngine, Sight, TorchEngine
 from trainer import export as module
+from trainer.checkpoints import save_checkpoint
 from trainer.export import export, main
 
 

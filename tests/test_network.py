@@ -8,10 +8,11 @@ import timm
 import torch
 from conftest import TINY_DATA_CONFIG, TINY_LABELS, draw_car, save_tiny_checkpoint
 
-from space.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from space.checkpoints import CheckpointError, open_checkpoint
 from space.network import GRAPH, OnnxEngine, TorchEngine, engine_of
+from space.pytorch import normalize
 from space.recognizer import CarRecognizer
-from space.transforms import normalize
+from trainer.checkpoints import save_checkpoint
 
 
 def pixels_of(recognizer: CarRecognizer, count: int) -> torch.Tensor:

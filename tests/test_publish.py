@@ -22,6 +22,7 @@ from others import timm_scores, transformers_scores
 from model_card.card import CARD, CHARTS, write_card
 from space import upload
 from space.checkpoints import (
+    GRAPH,
     LATENCY,
     METRICS,
     REQUIRED,
@@ -32,7 +33,6 @@ from space.checkpoints import (
     write_json,
 )
 from space.cli import main as recognize
-from space.network import GRAPH
 from space.recognizer import CarRecognizer
 from trainer import publish as module
 from trainer.publish import PublishError, main, names_to_publish

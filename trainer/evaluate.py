@@ -24,7 +24,6 @@ if not __package__:  # run as a script: the repository is the place to import fr
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-import torch
 from mapie import __version__ as mapie_version
 
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
@@ -230,7 +229,7 @@ def calibrate(
     if lessons:
         gate = rejection.fit_gate(lessons)
         threshold = rejection.fit_threshold(
-            gate, [looks.features[torch.from_numpy(sources == name)] for name in np.unique(sources)]
+            gate, [looks.features[sources == name] for name in np.unique(sources)]
         )
     calibration = fit_calibration(
         recognizer.labels,

@@ -22,16 +22,20 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 from onnxscript import optimizer
+from torch._decomp import core_aten_decompositions
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from space.checkpoints import WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
-from space.network import GRAPH, INPUT, Eyes, OnnxEngine, Sight, TorchEngine
+from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
+from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
+from space.pytorch import Eyes, Slopes, TorchEngine
 from space.transforms import normalize, to_pixels
 from space.walk import user_path
 from trainer.toys import draw_car
 
 # What rounding in another order may change, as a share of the largest value.
 TOLERANCE = 1e-4
-_PHOTOS = 8
+_PHOTOS, _CLASSES = 8, 3
 _TYPES = {
     "F16": TensorProto.FLOAT16,
     "BF16": TensorProto.BFLOAT16,
@@ -103,11 +107,11 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                Eyes(checkpoint.model),
-                (inputs,),
-                input_names=[INPUT],
-                output_names=list(Sight._fields),
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                _exportable(checkpoint.model, inputs[:1]),
+                (inputs, torch.tensor(0)),
+                input_names=[INPUT, TARGET],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, None),
                 dynamo=True,
                 optimize=False,  # would fold the weights into others
                 verbose=False,
@@ -125,6 +129,37 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
         node.doc_string = ""
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
     return model
+
+
+def _exportable(model: Any, photo: torch.Tensor) -> Eyes:
+    """A network with the slopes of its head as steps of their own: exporters know no gradients."""
+    eyes = Eyes(model)
+    with torch.no_grad():
+        final, _ = model.forward_intermediates(photo, output_fmt="NCHW")
+    if final.ndim == 4:
+        eyes.slopes = _TracedSlopes(model, final)
+    return eyes
+
+
+class _TracedSlopes(Slopes):
+    """Slopes traced for one photo, with the weights as inputs, so that none is kept twice."""
+
+    def __init__(self, model: Any, final: torch.Tensor):
+        super().__init__(model)
+        names, weights = zip(*Slopes(model).named_parameters(), strict=True)
+
+        def slopes(final: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor):
+            named = dict(zip(names, weights, strict=True))
+            return functional_call(Slopes(model), named, (final, target))
+
+        decompositions: Any = core_aten_decompositions()
+        self._traced = make_fx(slopes, decompositions)(
+            final, torch.tensor(0), *(weight.detach() for weight in weights)
+        )
+
+    def forward(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """See `Slopes`."""
+        return self._traced(final, target, *self.model.parameters())
 
 
 def _is_no_weight(node: Any) -> bool | None:
@@ -145,8 +180,9 @@ def _take_weights_from(graph: onnx.GraphProto, weights: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     casts, kept = [], []
+    taken = set()
     for tensor in graph.initializer:
-        name = tensor.name.removeprefix("model.")
+        name = tensor.name.removeprefix("slopes.").removeprefix("model.")
         stored = header.get(name)
         if stored is None or stored["dtype"] not in _TYPES:
             kept.append(tensor)  # a constant of the graph
@@ -160,7 +196,9 @@ def _take_weights_from(graph: onnx.GraphProto, weights: Path) -> None:
             ("length", end - first),
         ):
             outside.external_data.add(key=key, value=str(value))
-        kept.append(outside)
+        if name not in taken:  # the head and its slopes may each name it
+            kept.append(outside)
+        taken.add(name)
         casts.append(helper.make_node("Cast", [name], [tensor.name], to=tensor.data_type))
     nodes = [*casts, *graph.node]
     del graph.initializer[:], graph.node[:]
@@ -175,15 +213,22 @@ def difference(checkpoint: Checkpoint, folder: Path) -> float:
     """
     prepare = to_pixels(checkpoint.data_config)
     pixels = np.stack([prepare(draw_car(seed, size=(320, 240))) for seed in range(_PHOTOS)])
-    inputs = normalize(torch.from_numpy(pixels), checkpoint.data_config)
-    expected = TorchEngine(checkpoint.model)(inputs)
+    inputs = normalize(pixels, checkpoint.data_config)
+    pytorch = TorchEngine(checkpoint.model)
     engine = OnnxEngine(folder, len(checkpoint.labels), checkpoint.data_config["input_size"])
-    batches = [engine(batch) for batch in inputs.split([1, 2, _PHOTOS - 3])]
-    apart = 0.0
-    for found, wanted in zip(map(torch.cat, zip(*batches, strict=True)), expected, strict=True):
-        if wanted.numel():
-            apart = max(apart, float((found - wanted).abs().max() / wanted.abs().max()))
-    return apart
+    parts = np.split(inputs, [1, 3])
+    found = [np.concatenate(some) for some in zip(*map(engine, parts), strict=True)]
+    pairs = list(zip(found, pytorch(inputs), strict=True))
+    for target in range(min(_CLASSES, len(checkpoint.labels))):
+        pairs.append((engine.cam(inputs[:1], target), pytorch.cam(inputs[:1], target)))
+    return max(_apart(*pair) for pair in pairs)
+
+
+def _apart(found: np.ndarray, wanted: np.ndarray) -> float:
+    if found.shape != wanted.shape:
+        return np.inf
+    largest = np.abs(wanted).max(initial=0)
+    return float(np.abs(found - wanted).max() / largest) if largest else 0.0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from space.checkpoints import (
     CARD,
     CLASSES,
     FIGURES,
+    GRAPH,
     LATENCY,
     METRICS,
     REQUIRED,
@@ -37,7 +38,6 @@ from space.checkpoints import (
     open_checkpoint,
 )
 from space.gate import GATE
-from space.network import GRAPH
 from space.recognizer import CarRecognizer
 from space.upload import UploadError, repo_id, tag_name, upload
 from space.walk import user_path

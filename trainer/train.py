@@ -30,8 +30,9 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from accelerate.utils.memory import should_reduce_batch_size
 
-from space.checkpoints import TRAINING, CheckpointError, file_hash, save_checkpoint, write_json
+from space.checkpoints import TRAINING, CheckpointError, file_hash, write_json
 from space.preprocessing import CarCrop
+from trainer.checkpoints import save_checkpoint
 from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes

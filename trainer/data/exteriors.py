@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from timm.data import ImageNetInfo
 from tqdm import tqdm
 
-from space.transforms import normalize
+from space.pytorch import normalize
 from trainer.data.splits import Photo
 from trainer.memory import keep_freed_memory
 from trainer.weights import imagenet_classifier

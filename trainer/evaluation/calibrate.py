@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from mapie.classification import SplitConformalClassifier
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from space.answers import LEVELS
-from space.calibration import Calibration, ConfidenceMap
+from space.calibration import Calibration, ConfidenceMap, softmax
 from space.labels import Car
 from space.levels import Levels
 from space.verdict import Judge
@@ -29,7 +29,7 @@ _FOLDS = 5
 def fit_calibration(
     labels: Sequence[str],
     cars: Sequence[Car],
-    logits: torch.Tensor,
+    logits: np.ndarray,
     targets: np.ndarray,
     groups: Sequence[str],
     sources: np.ndarray,
@@ -47,13 +47,13 @@ def fit_calibration(
     """
     levels = Levels(cars)
     temperature = fit_temperature(logits, targets)
-    tempered = (logits.double() / temperature).softmax(dim=1)
+    tempered = softmax(logits.astype(np.float64) / temperature)
     confidence = {}
     for level, sums in levels.sums(tempered).items():
-        top, best = sums.max(dim=1)
-        right = (best == levels.index[level][targets]).numpy()
-        confidence[level] = fit_confidence(top.numpy(), right, groups)
-    plausible = fit_plausible(tempered.numpy(), targets)
+        top, best = sums.max(axis=1), sums.argmax(axis=1)
+        right = best == levels.index[level][targets]
+        confidence[level] = fit_confidence(top, right, groups)
+    plausible = fit_plausible(tempered, targets)
     open_ended = dict.fromkeys(LEVELS)
     draft = Calibration(
         temperature,
@@ -74,22 +74,23 @@ def fit_calibration(
     return replace(draft, thresholds=thresholds)
 
 
-def fit_known(logits: torch.Tensor, sources: np.ndarray) -> float:
+def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
     """The highest limit for the best logit below which at most `UNKNOWN_SHARE` of the photos of
     each data set lie."""
-    best = logits.max(dim=1).values
+    best = logits.max(axis=1)
     return min(
-        float(best[torch.from_numpy(sources == name)].quantile(UNKNOWN_SHARE))
-        for name in np.unique(sources)
+        float(np.quantile(best[sources == name], UNKNOWN_SHARE)) for name in np.unique(sources)
     )
 
 
-def fit_temperature(logits: torch.Tensor, targets: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """The temperature with the lowest negative log-likelihood (Guo et al. 2017)."""
-    rows, right = logits.double(), torch.as_tensor(targets)
+    rows = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(rows / np.exp(log_temperature), right))
+        tempered = rows / np.exp(log_temperature)
+        right = np.take_along_axis(tempered, targets[:, None], 1)[:, 0]
+        return float((logsumexp(tempered, axis=1) - right).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
@@ -111,12 +112,12 @@ def fit_confidence(
     for fitted, kept in GroupKFold(folds).split(probability, right, groups):
         for number, fit in enumerate(candidates):
             found = fit(probability[fitted], right[fitted])
-            losses[number] += _log_loss(found(torch.from_numpy(probability[kept])), right[kept])
+            losses[number] += _log_loss(found(probability[kept]), right[kept])
     return candidates[int(losses.argmin())](probability, right)
 
 
-def _log_loss(confidence: torch.Tensor, right: np.ndarray) -> float:
-    p = confidence.clamp(1e-9, 1 - 1e-9).numpy()
+def _log_loss(confidence: np.ndarray, right: np.ndarray) -> float:
+    p = confidence.clip(1e-9, 1 - 1e-9)
     return float(-np.where(right, np.log(p), np.log1p(-p)).sum())
 
 
@@ -217,23 +218,19 @@ def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> f
     return float(values[reached[-1]]) if len(reached) else None
 
 
-def chain(judge: Judge, logits: torch.Tensor) -> dict[str, np.ndarray]:
+def chain(judge: Judge, logits: np.ndarray) -> dict[str, np.ndarray]:
     """For each level how sure the best class's make, model and year are, shape (photos,)."""
     scores = judge.confidences(logits)
-    best = logits.argmax(dim=1)
+    best = logits.argmax(axis=1)
     return {
-        level: scores[level]
-        .gather(1, judge.levels.index[level][best][:, None])[:, 0]
-        .clamp(max=1)
-        .numpy()
+        level: np.take_along_axis(scores[level], judge.levels.index[level][best][:, None], 1)[
+            :, 0
+        ].clip(max=1)
         for level in LEVELS
     }
 
 
-def right_at(levels: Levels, logits: torch.Tensor, targets: np.ndarray) -> dict[str, np.ndarray]:
+def right_at(levels: Levels, logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """For each level whether the best class's make, model, or all of it is right, (photos,)."""
-    best = logits.argmax(dim=1)
-    return {
-        level: (levels.index[level][best] == levels.index[level][targets]).numpy()
-        for level in LEVELS
-    }
+    best = logits.argmax(axis=1)
+    return {level: levels.index[level][best] == levels.index[level][targets] for level in LEVELS}

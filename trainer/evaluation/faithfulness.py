@@ -24,11 +24,11 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy import ndimage
 from tqdm import tqdm
 
-from space.explain import Explainer, Method, last_stage
 from space.photos import load_photo
+from space.pytorch import normalize
 from space.recognizer import CarRecognizer
-from space.transforms import normalize
 from trainer.data.copies import BLACK
+from trainer.evaluation.explainer import Explainer, Method, last_stage
 
 
 def _of_the_last_stage(model, layers) -> BaseCAM:
@@ -91,11 +91,12 @@ def road(
         ValueError: there are none.
     """
     chosen = _draw(len(readers), count, seed)
-    explainer = Explainer(recognizer.model, recognizer.data_config)
+    explainer = Explainer(recognizer.checkpoint.model, recognizer.data_config)
     found: dict[str, list[np.ndarray]] = {}
     for index in tqdm(chosen, desc="ROAD", unit="photo"):
-        pixels = torch.from_numpy(recognizer.prepare(readers[index]()).pixels)
-        target = int(recognizer.sight(pixels[None]).logits.argmax())
+        prepared = recognizer.prepare(readers[index]())
+        pixels = torch.from_numpy(prepared.pixels)
+        target = int(recognizer.look([prepared]).logits.argmax())
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         hottest, coldest = _removed(recognizer, pixels, target, heats, seed)
         scores = (coldest - hottest) / 2
@@ -138,13 +139,13 @@ def heat_on_cars(
         ValueError: there are none.
     """
     chosen = _draw(len(readers), count, seed)
-    explainer = Explainer(recognizer.model, recognizer.data_config)
+    explainer = Explainer(recognizer.checkpoint.model, recognizer.data_config)
     found: dict[str, list[np.ndarray]] = {}
     areas = []
     for index in tqdm(chosen, desc="heat on cars", unit="photo"):
         prepared = recognizer.prepare(readers[index]())
         pixels = torch.from_numpy(prepared.pixels)
-        target = int(recognizer.sight(pixels[None]).logits.argmax())
+        target = int(recognizer.look([prepared]).logits.argmax())
         # Framed as the photo was, whatever the detector would find in the sibling.
         car = car_mask(recognizer.preprocess.cut(load_photo(siblings[index]()), prepared.box))
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
@@ -213,7 +214,7 @@ def _heats(
     """
     heats = {name: explainer.heat(pixels[None], target, cam) for name, cam in METHODS.items()}
     height, width = pixels.shape[1:]
-    stride = recognizer.model.feature_info[-1]["reduction"]
+    stride = recognizer.checkpoint.model.feature_info[-1]["reduction"]
     noise = np.random.default_rng(seed).random((1, -(-height // stride), -(-width // stride)))
     heats[RANDOM] = scale_cam_image(noise, (width, height))[0]
     return heats
@@ -230,7 +231,7 @@ def _removed(
     # The library takes out all pixels that are as hot as the last one wanted: of a map that is
     # zero over half of the photo that may be the whole photo. Ranks have no ties.
     ranks = np.stack([_ranks(heat, heats[RANDOM]) for heat in heats.values()])
-    device = next(recognizer.model.parameters()).device
+    device = next(recognizer.checkpoint.model.parameters()).device
     inputs = normalize(pixels[None].to(device), recognizer.data_config)
     inputs = inputs.expand(len(ranks), -1, -1, -1)
     targets = [ClassifierOutputSoftmaxTarget(target)] * len(ranks)
@@ -238,8 +239,8 @@ def _removed(
         # grad-cam 1.5.7 hands tensors to numpy in a way that numpy 2 warns of.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.manual_seed(seed)
-        hottest = HottestRemoved(KEPT)(inputs, ranks, targets, recognizer.model)
-        return hottest, ColdestRemoved(KEPT)(inputs, ranks, targets, recognizer.model)
+        hottest = HottestRemoved(KEPT)(inputs, ranks, targets, recognizer.checkpoint.model)
+        return hottest, ColdestRemoved(KEPT)(inputs, ranks, targets, recognizer.checkpoint.model)
 
 
 def _ranks(heat: np.ndarray, ties: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.recognizer import CarRecognizer
@@ -27,7 +26,7 @@ AS_IT_IS = "as it is"  # the photos of the robustness test before anything is do
 
 
 def measure_accuracy(
-    judge: Judge, logits: torch.Tensor, targets: np.ndarray, groups: Sequence[str]
+    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     """How often the answers are right.
 
@@ -43,15 +42,15 @@ def measure_accuracy(
         from; precision, recall and F1, macro over the classes that occur and weighted.
     """
     scores = judge.confidences(logits)
-    rank = ranks(logits.numpy(), targets)
+    rank = ranks(logits, targets)
     result: dict[str, Any] = {"photos": len(targets), "groups": len(set(groups))}
     for k in (1, 3, 5):
         result[f"top{k}"] = Share.of_marks(rank < k, groups)
     for level in (MAKE, MODEL):
-        right = scores[level].argmax(dim=1) == judge.levels.index[level][targets]
-        result[level] = Share.of_marks(right.numpy(), groups)
+        right = scores[level].argmax(axis=1) == judge.levels.index[level][targets]
+        result[level] = Share.of_marks(right, groups)
     result |= _measure_years(judge, logits, targets, groups)
-    best = logits.argmax(dim=1).numpy()
+    best = logits.argmax(axis=1)
     result |= PrecisionRecallF1().compute(predictions=best, references=targets)
     macro = Share.bootstrapped(lambda weights: _f1_macro(best, targets, weights), groups)
     result["f1_macro"] = asdict(macro)
@@ -73,11 +72,11 @@ def _f1_macro(best: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> flo
 
 
 def _measure_years(
-    judge: Judge, logits: torch.Tensor, targets: np.ndarray, groups: Sequence[str]
+    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     right = right_at(judge.levels, logits, targets)
     has_year = np.array([car.year is not None for car in judge.cars])
-    model_of = judge.levels.index[MODEL].numpy()
+    model_of = judge.levels.index[MODEL]
     of_several = np.bincount(model_of, weights=has_year)[model_of] > 1
     names = np.asarray(groups)
     result = {}
@@ -93,7 +92,7 @@ def _measure_years(
 
 
 def measure_calibration(
-    judge: Judge, logits: torch.Tensor, targets: np.ndarray
+    judge: Judge, logits: np.ndarray, targets: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """What confidences are worth, `before` and `after` calibration, for each level."""
     metric = Calibration()
@@ -103,19 +102,19 @@ def measure_calibration(
         result[name] = {
             level: metric.compute(
                 predictions=_summing_to_one(scores[level]),
-                references=judge.levels.index[level][targets].numpy(),
+                references=judge.levels.index[level][targets],
             )
             for level in LEVELS
         }
     return result
 
 
-def _summing_to_one(scores: torch.Tensor) -> np.ndarray:
-    return scores.clamp(0, 1).numpy()
+def _summing_to_one(scores: np.ndarray) -> np.ndarray:
+    return scores.clip(0, 1)
 
 
 def measure_thresholds(
-    judge: Judge, logits: torch.Tensor, targets: np.ndarray, groups: Sequence[str]
+    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """For each target precision and level: the threshold, and its precision and coverage here."""
     assert judge.calibration
@@ -136,13 +135,13 @@ def measure_thresholds(
 
 
 def measure_plausible(
-    judge: Judge, logits: torch.Tensor, targets: np.ndarray, groups: Sequence[str]
+    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     """For each coverage asked for: the one found here, and how large the sets are."""
     assert judge.calibration
     result = {}
     for coverage in judge.calibration.plausible:
-        inside = replace(judge, coverage=float(coverage)).plausible(logits).numpy()
+        inside = replace(judge, coverage=float(coverage)).plausible(logits)
         sizes = inside.sum(axis=1)
         result[coverage] = {
             "coverage": Share.of_marks(inside[np.arange(len(targets)), targets], groups),
@@ -185,9 +184,7 @@ def measure_all(
 
     def apart(names: np.ndarray) -> dict[str, Any]:
         return {
-            str(name): measure_accuracy(
-                judge, logits[torch.from_numpy(mine)], targets[mine], _those(groups, mine)
-            )
+            str(name): measure_accuracy(judge, logits[mine], targets[mine], _those(groups, mine))
             for name in np.unique(names[names != ""])
             for mine in (names == name,)
         }
@@ -208,7 +205,7 @@ def measure_all(
         result["backgrounds"] = apart(np.where(np.isin(sources, both), named, ""))
     result["calibration"] = measure_calibration(judge, logits, targets)
     recognitions = recognize(recognizer, looks)
-    right = logits.argmax(dim=1).numpy() == targets
+    right = logits.argmax(axis=1) == targets
     result["verdicts"] = measure_verdicts(recognitions, right, groups)
     if judge.calibration:
         result["thresholds"] = measure_thresholds(judge, logits, targets, groups)
@@ -235,7 +232,7 @@ def measure_crossings(
     classes: dict[str, set[int]] = {}
     for photo in photos:
         classes.setdefault(photo.source, set()).add(photo.target)
-    best = looks.logits.argmax(dim=1).numpy()
+    best = looks.logits.argmax(axis=1)
     sources = np.array([photo.source for photo in tested])
     groups = [photo.group for photo in tested]
     result: dict[str, dict[str, Any]] = {}
@@ -281,8 +278,8 @@ def measure_rejection(
     """
     gate, judge = recognizer.gate, recognizer.judge
     assert gate
-    cars = gate.probabilities(looks.features)[:, 0].numpy()
-    unknown = judge.unknown(looks.logits).numpy()
+    cars = gate.probabilities(looks.features)[:, 0]
+    unknown = judge.unknown(looks.logits)
     sources = np.array([photo.source for photo in photos])
     groups = [photo.group for photo in photos]
     result: dict[str, Any] = {"threshold": gate.threshold, "exteriors": {}, "others": {}}
@@ -295,7 +292,7 @@ def measure_rejection(
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
     for lesson, scores in others:
-        marks = (scores < gate.threshold) | judge.unknown(lesson.logits).numpy()
+        marks = (scores < gate.threshold) | judge.unknown(lesson.logits)
         found = {
             "photos": len(scores),
             "kind": lesson.kind,
@@ -327,14 +324,14 @@ def measure_robustness(
     result: dict[str, Any] = {}
     for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
         looks = look_at(recognizer, readers, name, change)
-        right = looks.logits.argmax(dim=1).numpy() == targets
+        right = looks.logits.argmax(axis=1) == targets
         scores = recognizer.judge.confidences(looks.logits)
         make = recognizer.judge.levels.index[MAKE]
         result[name] = {
             "photos": len(chosen),
             "top1": Share.of_marks(right, groups),
-            "top5": Share.of_marks(ranks(looks.logits.numpy(), targets) < 5, groups),
-            "make": Share.of_marks((scores[MAKE].argmax(dim=1) == make[targets]).numpy(), groups),
+            "top5": Share.of_marks(ranks(looks.logits, targets) < 5, groups),
+            "make": Share.of_marks(scores[MAKE].argmax(axis=1) == make[targets], groups),
             **({"car_found": _found(looks)} if recognizer.preprocess.car_crop else {}),
             **measure_verdicts(recognize(recognizer, looks), right, groups),
         }

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -109,8 +108,8 @@ class Looks:
         backgroundless: whether the background was painted black, bool, shape (photos,).
     """
 
-    logits: torch.Tensor
-    features: torch.Tensor
+    logits: np.ndarray
+    features: np.ndarray
     boxes: list[Box | None]
     backgroundless: np.ndarray
 
@@ -179,8 +178,8 @@ def look_at_pictures(
     if not looks:
         raise DataError(f"there are no {what} photos")
     return Looks(
-        torch.cat([look.logits for look in looks]),
-        torch.cat([look.features for look in looks]),
+        np.concatenate([look.logits for look in looks]),
+        np.concatenate([look.features for look in looks]),
         boxes,
         np.array(rims),
     )

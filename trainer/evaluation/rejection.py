@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -67,17 +66,18 @@ class Lesson:
 
     kind: str
     name: str
-    features: torch.Tensor
-    logits: torch.Tensor
+    features: np.ndarray
+    logits: np.ndarray
     groups: tuple[str, ...]
-    more: torch.Tensor | None = None
+    more: np.ndarray | None = None
 
     def only(self, chosen: np.ndarray) -> "Lesson":
         """The photos with these numbers."""
         groups = tuple(self.groups[number] for number in chosen)
         more = self.more
         if more is not None:
-            more = more.reshape(-1, *self.features.shape)[:, chosen].flatten(0, 1)
+            more = more.reshape(-1, *self.features.shape)[:, chosen]
+            more = more.reshape(-1, more.shape[-1])
         return replace(
             self,
             features=self.features[chosen],
@@ -87,15 +87,15 @@ class Lesson:
         )
 
     @property
-    def teaching(self) -> torch.Tensor:
+    def teaching(self) -> np.ndarray:
         """All features that the gate learns from."""
-        return self.features if self.more is None else torch.cat([self.features, self.more])
+        return self.features if self.more is None else np.concatenate([self.features, self.more])
 
 
 def fit_gate(lessons: Sequence[Lesson]) -> FeatureGate:
     """The gate that lessons teach, without a threshold yet; kinds count alike, however many."""
     taught = [lesson.teaching for lesson in lessons]
-    features = torch.cat(taught).double().numpy()
+    features = np.concatenate(taught).astype(np.float64)
     kinds = np.repeat(
         [KINDS.index(lesson.kind) for lesson in lessons], [len(some) for some in taught]
     )
@@ -113,17 +113,17 @@ def fit_gate(lessons: Sequence[Lesson]) -> FeatureGate:
     # The scaling is part of the weights.
     weight /= scaler.scale_
     bias -= weight @ scaler.mean_
-    return FeatureGate(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), 0.0)
+    return FeatureGate(weight.astype(np.float32), bias.astype(np.float32), 0.0)
 
 
-def fit_threshold(gate: FeatureGate, exteriors: Sequence[torch.Tensor]) -> float:
+def fit_threshold(gate: FeatureGate, exteriors: Sequence[np.ndarray]) -> float:
     """The highest threshold that refuses at most `REFUSED_SHARE` of each data set's exteriors.
 
     Args:
         exteriors: the features of validation photos of each data set.
     """
     return min(
-        float(gate.probabilities(features)[:, 0].double().quantile(REFUSED_SHARE))
+        float(np.quantile(gate.probabilities(features)[:, 0], REFUSED_SHARE))
         for features in exteriors
     )
 
@@ -190,13 +190,13 @@ def scarce(
     ways = (lambda picture: cut_in(ImageOps.mirror(picture)), cut_in)
     found = lesson(recognizer, kind, name, readers, groups)
     more = [lesson(recognizer, kind, name, readers, change=way).features for way in ways]
-    return replace(found, more=torch.cat(more))
+    return replace(found, more=np.concatenate(more))
 
 
 def drawn(recognizer: CarRecognizer) -> Lesson:
     """Pictures drawn by code, grouped by what they show."""
     kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
-    logits, features, _ = recognizer.look([recognizer.preprocess(picture) for picture in pictures])
+    logits, features = recognizer.look([recognizer.preprocess(picture) for picture in pictures])
     return Lesson(OTHER, DRAWN, features, logits, kinds)
 
 
@@ -237,7 +237,7 @@ def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
     )
     for learnt, asked in folds:
         gate = fit_gate([*others, taught.only(learnt)])
-        scores[asked] = gate.probabilities(taught.features[asked])[:, 0].numpy()
+        scores[asked] = gate.probabilities(taught.features[asked])[:, 0]
     return scores
 
 
@@ -253,7 +253,7 @@ def judged(
     """
     scarce = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS, DRAWN)]
     return [(lesson, judged_by_others(lessons, lesson)) for lesson in scarce] + [
-        (exam, gate.probabilities(exam.features)[:, 0].numpy()) for exam in exams
+        (exam, gate.probabilities(exam.features)[:, 0]) for exam in exams
     ]
 
 

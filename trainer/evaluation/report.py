@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from space.answers import LEVELS, YEAR
 from space.recognizer import CarRecognizer
@@ -47,7 +46,7 @@ def write_report(
     """
     split = metrics["split"]["name"]
     targets = np.array([photo.target for photo in photos])
-    best = looks.logits.argmax(dim=1).numpy()
+    best = looks.logits.argmax(axis=1)
     outcome = Outcome(recognizer.labels, recognizer.cars, targets, best, split)
     write_confusion(folder, outcome)
     write_worst_pairs(folder, outcome)
@@ -62,7 +61,7 @@ def write_report(
         write_robustness(folder, clean, shares, count, split)
     if recognizer.gate:
         gate = recognizer.gate
-        cars = gate.probabilities(looks.features)[:, 0].numpy()
+        cars = gate.probabilities(looks.features)[:, 0]
         scores = {f"car exteriors, {split}": cars} | {lesson.name: row for lesson, row in others}
         write_rejection(folder, scores, gate.threshold)
     _draw_gallery(folder, recognizer, photos, looks, targets == best, split)
@@ -79,18 +78,19 @@ def _draw_confidences(
 
     def panel(when: str, level: str) -> Confidences:
         asked = judge if when == "after" else replace(judge, calibration=None)
-        top, best = asked.confidences(looks.logits)[level].max(dim=1)
+        scores = asked.confidences(looks.logits)[level]
+        top, best = scores.max(axis=1), scores.argmax(axis=1)
         right = best == judge.levels.index[level][targets]
         name = f"{level}, {when} calibration"
         ece = metrics["calibration"][when][level]["ece"]
-        return Confidences(name, top.clamp(max=1).numpy(), right.numpy(), ece)
+        return Confidences(name, top.clip(max=1), right, ece)
 
     both = [panel("before", YEAR), panel("after", YEAR)]
     write_reliability(folder / "reliability.png", both, split)
     levels = [panel("after", level) for level in LEVELS]
     write_reliability(folder / "reliability_levels.png", levels, split)
     if judge.calibration:
-        right = looks.logits.argmax(dim=1).numpy() == targets
+        right = looks.logits.argmax(axis=1) == targets
         thresholds = {
             target: levels[YEAR] for target, levels in judge.calibration.thresholds.items()
         }
@@ -112,8 +112,8 @@ def _draw_gallery(
         chosen = rng.permutation(numbers)[:_SHOWN]
         some = replace(
             looks,
-            logits=looks.logits[torch.from_numpy(chosen)],
-            features=looks.features[torch.from_numpy(chosen)],
+            logits=looks.logits[chosen],
+            features=looks.features[chosen],
         )
         return [
             Shown(

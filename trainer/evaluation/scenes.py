@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from space.answers import MAKE, REJECTED
@@ -97,23 +96,23 @@ def _measure_size(
     looks = look_at_pictures(recognizer, scenes(), name)
     groups = [photo.group for photo in photos]
     targets = np.array([photo.target for photo in photos])
-    right = looks.logits.argmax(dim=1).numpy() == targets
+    right = looks.logits.argmax(axis=1) == targets
     make = recognizer.judge.levels.index[MAKE]
-    named = recognizer.judge.confidences(looks.logits)[MAKE].argmax(dim=1)
+    named = recognizer.judge.confidences(looks.logits)[MAKE].argmax(axis=1)
     answers = recognize(recognizer, looks)
     rejected = np.array([answer.verdict == REJECTED for answer in answers])
     found = {
         "photos": len(photos),
         "top1": Share.of_marks(right, groups),
-        "make": Share.of_marks((named == make[targets]).numpy(), groups),
+        "make": Share.of_marks(named == make[targets], groups),
         **measure_verdicts(answers, right, groups),
         "right_but_rejected": Share.of_marks(right & rejected, groups),
     }
     if recognizer.preprocess.car_crop:
         starts = range(0, len(whole_photos), BATCH_SIZE)
-        logits = torch.cat(
+        logits = np.concatenate(
             [recognizer.look(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
         )
-        found["whole_photo"] = Share.of_marks(logits.argmax(dim=1).numpy() == targets, groups)
+        found["whole_photo"] = Share.of_marks(logits.argmax(axis=1) == targets, groups)
         found["car_found"] = float(np.mean([box is not None for box in looks.boxes]))
     return found

@@ -33,8 +33,8 @@ class JointHead(nn.Module):
         self.classes = linear
         self.make = _zero_linear(linear.in_features, len(levels.makes))
         self.model = _zero_linear(linear.in_features, len(levels.models))
-        self.register_buffer("make_of", levels.index["make"], persistent=False)
-        self.register_buffer("model_of", levels.index["model"], persistent=False)
+        self.register_buffer("make_of", torch.from_numpy(levels.index["make"]), persistent=False)
+        self.register_buffer("model_of", torch.from_numpy(levels.index["model"]), persistent=False)
 
     def fold(self) -> nn.Linear:
         """The linear head that gives the same outputs."""

@@ -19,7 +19,7 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from space.transforms import normalize
+from space.pytorch import normalize
 from trainer.data.cache import CachedPhotos, collate
 from trainer.data.classes import Classes
 from trainer.training.augment import Augment

@@ -32,7 +32,11 @@ class Objective:
             teacher: from normalised inputs (batch, 3, height, width) to logits (batch, classes).
         """
         self._settings = settings
-        self._levels = Levels(cars)
+        index = Levels(cars).index
+        # One-hot: a product with it sums the shares of classes.
+        self._members = {
+            level: F.one_hot(torch.from_numpy(index[level])).float() for level in MAKE_AND_MODEL
+        }
         self._teacher = teacher
         self._weights = inverse_frequency(class_counts) if settings.class_weights else None
 
@@ -58,11 +62,12 @@ class Objective:
         smooth = settings.label_smoothing
         loss = focal_cross_entropy(logits, smoothed(shares, smooth), settings.focal)
         if settings.level_loss:
-            sums = self._levels.sums(logits.softmax(dim=1))
-            wanted = self._levels.sums(shares)
-            for level in MAKE_AND_MODEL:
-                log = sums[level].clamp_min(1e-12).log()
-                likelihood = -(smoothed(wanted[level], smooth) * log).sum(dim=1).mean()
+            probabilities = logits.softmax(dim=1)
+            for members in self._members.values():
+                members = members.to(logits.device)
+                log = (probabilities @ members).clamp_min(1e-12).log()
+                wanted = smoothed(shares @ members, smooth)
+                likelihood = -(wanted * log).sum(dim=1).mean()
                 loss = loss + settings.level_loss * likelihood
         if self._teacher is None:
             return loss

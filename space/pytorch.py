@@ -1,0 +1,164 @@
+"""PyTorch's part: the network of a checkpoint, built and run by it.
+
+Answers need none of it where a checkpoint has its graph (`space.network`). Training, evaluation of
+heat maps, and checkpoints of other makers that have no graph do.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
+from space.checkpoints import CONFIG, WEIGHTS, CheckpointError
+from space.heads import MlpHead, replace_classifier
+from space.network import Sight
+
+
+def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Any:
+    """The network of a checkpoint folder in evaluation mode, float32, its weights loaded.
+
+    Args:
+        config: what its config.json holds.
+        num_classes: outputs of the head.
+
+    Raises:
+        CheckpointError: the network cannot be built, or the weights do not fit it.
+    """
+    model = _build(folder, config, num_classes)
+    _load_weights(model, folder / WEIGHTS)
+    return model.eval()
+
+
+def _build(folder: Path, config: Mapping[str, Any], num_classes: int) -> Any:
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise CheckpointError(
+            f"{folder / CONFIG}: timm {timm.__version__} knows no architecture {architecture!r}"
+        )
+    model_args = config.get("model_args") or {}
+    try:
+        model: Any = timm.create_model(
+            architecture, pretrained=False, num_classes=num_classes, **model_args
+        )
+        if hidden := config.get("mlp_head"):
+            features = model.get_classifier().in_features
+            replace_classifier(model, MlpHead(features, hidden, num_classes))
+        return model
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: {architecture} cannot be built with {model_args}: {error}"
+        ) from None
+
+
+def _load_weights(model: torch.nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+    expected = model.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in tensors]
+    wrong += [f"{name} does not belong to the network" for name in tensors if name not in expected]
+    wrong += [
+        f"{name} has shape {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    wrong += [
+        f"{name} holds values that are not finite"
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(f"{path} does not fit the network: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict(tensors, strict=True)
+
+
+def normalize(pixels: torch.Tensor, data_config: Mapping[str, Any]) -> torch.Tensor:
+    """`space.transforms.normalize` of tensors, on their device."""
+    mean = torch.tensor(data_config["mean"], device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(data_config["std"], device=pixels.device).view(1, 3, 1, 1)
+    return (pixels.float().div_(255) - mean) / std
+
+
+class Eyes(nn.Module):
+    """A timm network that tells all that an `Engine` does.
+
+    Args of `forward`:
+        inputs: normalised, shape (photos, 3, height, width).
+        target: the number of the class that `cam` is of, int64, shape ().
+
+    Returns of `forward`:
+        logits, features: see `space.network.Sight`.
+        cam: of the first photo, shape (1, rows, columns), see `space.network.Engine.cam`; of no
+            rows and columns for networks whose maps have no places.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+        self.slopes: nn.Module = Slopes(model)
+
+    def forward(
+        self, inputs: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See the class."""
+        final, stages = self.model.forward_intermediates(inputs, output_fmt="NCHW")
+        pooled = self.model.forward_head(final, pre_logits=True)
+        features = torch.cat([*(stage.mean(dim=(2, 3)) for stage in stages), pooled], dim=1)
+        return self.model.forward_head(final), features, self.cam(final[:1], target)
+
+    def cam(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Grad-CAM at what the head takes, shape (1, channels, rows, columns)."""
+        if final.ndim != 4:
+            return final.new_zeros(1, 0, 0)
+        slopes = self.slopes(final, target)
+        share = slopes.mean(dim=(2, 3), keepdim=True)
+        return (share * final).sum(dim=1).relu()
+
+
+class Slopes(nn.Module):
+    """How the score of a class grows with each value that the head of a network takes."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Shaped as `final`, of one photo; `target` is the number of the class."""
+        with torch.enable_grad():
+            final = final.detach().requires_grad_(True)
+            score = self.model.forward_head(final)[0].index_select(0, target.reshape(1)).sum()
+            return torch.autograd.grad(score, final)[0]
+
+
+class TorchEngine:
+    """Runs a network in PyTorch, on any device; see `space.network.Engine`."""
+
+    def __init__(self, model: Any, device: str = "cpu"):
+        self._device = torch.device(device)
+        self._eyes = Eyes(model.to(self._device, memory_format=torch.channels_last))
+
+    def __call__(self, inputs: np.ndarray) -> Sight:
+        """See `Engine`."""
+        logits, features, _ = self._look(inputs, 0)
+        return Sight(logits, features)
+
+    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """See `Engine`."""
+        return self._look(inputs, target)[2][0]
+
+    @torch.no_grad()
+    def _look(self, inputs: np.ndarray, target: int) -> list[np.ndarray]:
+        batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(
+            self._device, memory_format=torch.channels_last
+        )
+        found = self._eyes(batch, torch.tensor(target, device=self._device))
+        return [part.detach().float().cpu().numpy() for part in found]
