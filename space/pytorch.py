@@ -13,6 +13,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import VisionTransformer
 from torch import nn
 
 from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
@@ -97,46 +98,81 @@ class Eyes(nn.Module):
 
     Returns of `forward`:
         logits, features: see `space.network.Sight`.
-        cam: of the first photo, shape (1, rows, columns), see `space.network.Engine.cam`; of no
-            rows and columns for networks whose maps have no places.
+        cam: of the first photo, shape (1, rows, columns), see `space.network.Engine.cam`.
     """
 
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
-        self.slopes: nn.Module = Slopes(model)
+        self.slopes: Slopes = Slopes(model)
 
     def forward(
         self, inputs: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See the class."""
-        final, stages = self.model.forward_intermediates(inputs, output_fmt="NCHW")
+        final, stages, start = self.look(inputs)
         pooled = self.model.forward_head(final, pre_logits=True)
         features = torch.cat([*(stage.mean(dim=(2, 3)) for stage in stages), pooled], dim=1)
-        return self.model.forward_head(final), features, self.cam(final[:1], target)
+        # Grad-CAM: each map counts by the mean of its slopes.
+        grid = stages[-1].shape[-2:]
+        maps = self._maps(self.slopes.values(start), grid)
+        slopes = self._maps(self.slopes(start, target), grid)
+        cam = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
+        return self.model.forward_head(final), features, cam
 
-    def cam(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Grad-CAM at what the head takes, shape (1, channels, rows, columns)."""
-        if final.ndim != 4:
-            return final.new_zeros(1, 0, 0)
-        slopes = self.slopes(final, target)
-        share = slopes.mean(dim=(2, 3), keepdim=True)
-        return (share * final).sum(dim=1).relu()
+    def look(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """What the head takes, the maps of every stage, and what `slopes` takes of one photo."""
+        if not _reads_class_token(self.model):
+            final, stages = self.model.forward_intermediates(inputs, output_fmt="NCHW")
+            return final, stages, final[:1]
+        final, stages = self.model.forward_intermediates(
+            inputs, output_fmt="NCHW", return_prefix_tokens=True
+        )
+        spatial, prefix = stages[-2]
+        start = torch.cat([prefix, spatial.flatten(2).transpose(1, 2)], dim=1)
+        return final, [stage for stage, _ in stages], start[:1]
+
+    def _maps(self, values: torch.Tensor, grid: torch.Size) -> torch.Tensor:
+        """Channels first, in rows and columns, without tokens that stand for no place."""
+        if values.ndim == 3:
+            places = values[:, values.shape[1] - grid[0] * grid[1] :]
+            return places.transpose(1, 2).unflatten(2, tuple(grid))
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            return values.permute(0, 3, 1, 2)
+        return values
+
+
+def _reads_class_token(model: Any) -> bool:
+    """Whether a vision transformer answers from a token of its own, apart from those of places."""
+    return isinstance(model, VisionTransformer) and model.global_pool == "token"
 
 
 class Slopes(nn.Module):
-    """How the score of a class grows with each value that the head of a network takes."""
+    """How the score of a class grows with the values that its heat map is made of.
+
+    These are what the head of the network takes. A vision transformer that answers from its class
+    token takes nothing of the places there; what its last attention takes stands in, as is usual.
+    """
 
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
-    def forward(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Shaped as `final`, of one photo; `target` is the number of the class."""
+    def values(self, start: torch.Tensor) -> torch.Tensor:
+        """What the heat map is made of, from what `Eyes.look` calls the start."""
+        return self.model.blocks[-1].norm1(start) if _reads_class_token(self.model) else start
+
+    def forward(self, start: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Shaped as the values, of one photo; `target` is the number of the class."""
         with torch.enable_grad():
-            final = final.detach().requires_grad_(True)
+            values = self.values(start).detach().requires_grad_(True)
+            final = values
+            if _reads_class_token(self.model):
+                block = self.model.blocks[-1]
+                final = start + block.ls1(block.attn(values))
+                final = self.model.norm(final + block.ls2(block.mlp(block.norm2(final))))
             score = self.model.forward_head(final)[0].index_select(0, target.reshape(1)).sum()
-            return torch.autograd.grad(score, final)[0]
+            return torch.autograd.grad(score, values)[0]
 
 
 class TorchEngine:

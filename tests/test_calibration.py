@@ -3,8 +3,8 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-import torch
 from conftest import CHOSEN, calibrate, save_tiny_checkpoint
 
 from space.answers import LEVELS, YEAR
@@ -28,26 +28,26 @@ def change(folder, **changes):
 
 
 def test_map_is_that_of_beta_calibration():
-    p = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    odds = p**0.7 / (1 - p) ** 1.3 * torch.e**0.1
+    p = np.array([0.1, 0.5, 0.9])
+    odds = p**0.7 / (1 - p) ** 1.3 * np.e**0.1
     found = ConfidenceMap(0.7, 1.3, 0.1)(p)
     assert found.tolist() == pytest.approx((odds / (1 + odds)).tolist())
 
 
 def test_map_of_ones_changes_nothing():
-    p = torch.rand(100)
-    assert torch.equal(ConfidenceMap()(p), p)
+    p = np.random.default_rng(0).random(100)
+    assert np.array_equal(ConfidenceMap()(p), p)
     assert ConfidenceMap(1, 1, 1e-12)(p).tolist() == pytest.approx(p.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("confidence", MAPS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_map_rises_and_stays_between_0_and_1(confidence, dtype):
-    found = confidence(torch.linspace(0, 1, 1001, dtype=dtype))
+    found = confidence(np.linspace(0, 1, 1001, dtype=dtype))
     assert found.dtype == dtype
-    assert found.isfinite().all()
+    assert np.isfinite(found).all()
     assert 0 <= found.min() <= found.max() <= 1
-    assert (found.diff() >= 0).all()
+    assert (np.diff(found) >= 0).all()
 
 
 @pytest.mark.parametrize("numbers", [(-0.1, 1, 0), (1, -0.1, 0)])

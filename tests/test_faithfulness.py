@@ -3,7 +3,6 @@
 import io
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from pytorch_grad_cam import GradCAM, HiResCAM
 from timm.layers import SelectAdaptivePool2d
 
 from space.checkpoints import open_checkpoint
-from space.explain import Explainer, last_stage, pooled_layer
 from space.photos import PhotoError, load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST
+from trainer.evaluation.explainer import Explainer, last_stage, pooled_layer
 from trainer.evaluation.faithfulness import (
     METHODS,
     RANDOM,
@@ -67,7 +66,9 @@ class RedNet(torch.nn.Module):
 @pytest.fixture(scope="module")
 def sees_red(tiny_checkpoint) -> CarRecognizer:
     """A recogniser with that network."""
-    return CarRecognizer(replace(open_checkpoint(tiny_checkpoint), model=RedNet().eval()))
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    vars(checkpoint)["model"] = RedNet().eval()  # in place of the one that would be built
+    return CarRecognizer(checkpoint)
 
 
 def scene(seed: int) -> tuple[Image.Image, Image.Image]:
@@ -197,7 +198,7 @@ def test_measuring_does_not_change_the_network(tiny_recognizer, scenes):
     road(tiny_recognizer, photos, groups, count=1)
     heat_on_cars(tiny_recognizer, photos, siblings, groups, count=1)
     assert tiny_recognizer.predict(draw_car(1)) == before
-    assert not any(p.grad is not None for p in tiny_recognizer.model.parameters())
+    assert not any(p.grad is not None for p in tiny_recognizer.checkpoint.model.parameters())
 
 
 def test_photos_that_cannot_be_measured(sees_red, scenes):
@@ -260,7 +261,7 @@ def test_the_pooled_layer_gives_what_the_classifier_averages(architecture):
 def test_grad_cam_is_the_score_taken_apart(sees_red):
     """On the layer that is averaged, the class's weights say the same as HiResCAM."""
     pixels = torch.from_numpy(sees_red.prepare(scene(3)[0]).pixels)[None]
-    explainer = Explainer(sees_red.model, TINY_DATA_CONFIG)
+    explainer = Explainer(sees_red.checkpoint.model, TINY_DATA_CONFIG)
     same = [explainer.heat(pixels, 0, method) for method in (GradCAM, HiResCAM)]
     assert np.abs(same[0] - same[1]).max() < 1e-5
 

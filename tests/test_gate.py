@@ -1,16 +1,18 @@
 """The gate: what it refuses, with which reason, and which file is none."""
 
+import numpy as np
 import pytest
-import torch
 from conftest import SIGHTS, calibrate
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
 from space.checkpoints import CheckpointError
 from space.gate import CAR, GATE, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
 
 # Two channels: the first speaks for a part, the second for something else.
-GATE_OF_TWO = FeatureGate(torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.zeros(3), 0.5)
+GATE_OF_TWO = FeatureGate(
+    np.array([[0.0, 0], [1, 0], [0, 1]], np.float32), np.zeros(3, np.float32), 0.5
+)
 
 REASON_OF = {
     CAR: None,
@@ -27,12 +29,12 @@ REASON_OF = {
     [((-9, -9), CAR), ((9, 0), PART), ((0, 9), OTHER), ((9, 8), PART), ((8, 9), OTHER)],
 )
 def test_each_kind_has_its_reason(features, kind):
-    (reason,) = GATE_OF_TWO.refusals(torch.tensor([features], dtype=torch.float32))
+    (reason,) = GATE_OF_TWO.refusals(np.array([features], np.float32))
     assert reason == REASON_OF[kind]
 
 
 def test_photo_passes_from_the_threshold_on():
-    features = torch.zeros(1, 2)
+    features = np.zeros((1, 2))
     probability = float(GATE_OF_TWO.probabilities(features)[0, 0])
     for threshold, passes in ((probability, True), (probability + 1e-4, False)):
         gate = FeatureGate(GATE_OF_TWO.weight, GATE_OF_TWO.bias, threshold)
@@ -40,21 +42,21 @@ def test_photo_passes_from_the_threshold_on():
 
 
 def test_refusals_keep_the_order_of_the_photos():
-    features = torch.tensor([[0.0, 9], [-9, -9], [9, 0]])
+    features = np.array([[0.0, 9], [-9, -9], [9, 0]])
     assert GATE_OF_TWO.refusals(features) == [REASON_OF[kind] for kind in (OTHER, CAR, PART)]
 
 
 def test_probabilities_of_the_kinds_sum_to_one():
-    probabilities = GATE_OF_TWO.probabilities(torch.randn(20, 2, dtype=torch.float64))
+    probabilities = GATE_OF_TWO.probabilities(np.random.default_rng(0).normal(size=(20, 2)))
     assert probabilities.shape == (20, len(KINDS))
-    assert probabilities.sum(dim=1).tolist() == pytest.approx([1.0] * 20)
+    assert probabilities.sum(axis=1).tolist() == pytest.approx([1.0] * 20)
 
 
 def test_gate_that_was_saved_is_read(tmp_path):
     GATE_OF_TWO.save(tmp_path)
     read = FeatureGate.read(tmp_path, 0.25)
-    assert torch.equal(read.weight, GATE_OF_TWO.weight)
-    assert torch.equal(read.bias, GATE_OF_TWO.bias)
+    assert np.array_equal(read.weight, GATE_OF_TWO.weight)
+    assert np.array_equal(read.bias, GATE_OF_TWO.bias)
     assert read.threshold == 0.25
 
 
@@ -82,7 +84,7 @@ def test_gate_that_lacks_a_tensor_is_damaged(calibrated_folder, name):
 
 @pytest.mark.parametrize(("weight", "bias"), [((2, 5), (2,)), ((3, 5), (2,)), ((3,), (3,))])
 def test_gate_of_other_kinds_is_refused(tmp_path, weight, bias):
-    save_file({"weight": torch.zeros(weight), "bias": torch.zeros(bias)}, tmp_path / GATE)
+    save_file({"weight": np.zeros(weight), "bias": np.zeros(bias)}, tmp_path / GATE)
     with pytest.raises(CheckpointError, match="should score the kinds car, part, other"):
         FeatureGate.read(tmp_path, 0.5)
 

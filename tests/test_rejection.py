@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-import torch
 from conftest import draw_car
 
 from space.gate import CAR, KINDS, OTHER, PART
@@ -29,8 +28,8 @@ def lesson(kind: str, count: int, seed: int, name: str = "") -> Lesson:
     features = rng.normal(0, 0.5, (count, 6))
     features[:, :2] += CENTRES[kind]
     groups = tuple(f"{kind}{seed}/{number}" for number in range(count))
-    tensor = torch.from_numpy(features).float() * 10 + 4  # as unscaled as real features are
-    return Lesson(kind, name or kind, tensor, torch.zeros(count, 2), groups)
+    tensor = features.astype(np.float32) * 10 + 4  # as unscaled as real features are
+    return Lesson(kind, name or kind, tensor, np.zeros((count, 2)), groups)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,8 @@ def lessons() -> list[Lesson]:
 def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(lessons):
     gate = fit_gate(lessons)
     for kind in KINDS:
-        found = gate.probabilities(lesson(kind, 100, 9).features).argmax(dim=1)
-        assert (found == KINDS.index(kind)).double().mean() > 0.97
+        found = gate.probabilities(lesson(kind, 100, 9).features).argmax(axis=1)
+        assert (found == KINDS.index(kind)).mean() > 0.97
 
 
 def test_a_kind_that_nothing_taught_is_never_the_answer(lessons):
@@ -58,7 +57,7 @@ def test_the_threshold_spares_the_exteriors_of_every_data_set(lessons):
     easy, hard = lesson(CAR, 500, 3).features, lesson(CAR, 500, 4).features - 15
     threshold = fit_threshold(gate, [easy, hard])
     for features in (easy, hard):
-        refused = (gate.probabilities(features)[:, 0] < threshold).double().mean()
+        refused = (gate.probabilities(features)[:, 0] < threshold).mean()
         assert refused <= REFUSED_SHARE
     assert threshold < fit_threshold(gate, [easy])
 
@@ -70,18 +69,18 @@ def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
     parts = Lesson(
         PART,
         "parts",
-        torch.cat([parts.features, odd.features]),
-        torch.zeros(33, 2),
+        np.concatenate([parts.features, odd.features]),
+        np.zeros((33, 2)),
         (*parts.groups, "odd", "odd", "odd"),
     )
     scores = judged_by_others([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)], parts)
     taught = fit_gate([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)])
     assert scores[:30].max() < scores[30:].min()
-    assert (scores[30:] > taught.probabilities(odd.features)[:, 0].numpy()).all()
+    assert (scores[30:] > taught.probabilities(odd.features)[:, 0]).all()
 
 
 def test_one_group_alone_is_judged_without_it(lessons):
-    single = Lesson(PART, "one", lessons[1].features[:4], torch.zeros(4, 2), ("a",) * 4)
+    single = Lesson(PART, "one", lessons[1].features[:4], np.zeros((4, 2)), ("a",) * 4)
     assert len(judged_by_others([lessons[0], lessons[2], single], single)) == 4
 
 

@@ -22,9 +22,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 from onnxscript import optimizer
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
 from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
@@ -42,6 +43,18 @@ _TYPES = {
     "F32": TensorProto.FLOAT,
     "F64": TensorProto.DOUBLE,
 }
+
+
+# Gradients that exporters know as their parts alone.
+_STEPS = [
+    torch.ops.aten.native_layer_norm_backward,
+    torch.ops.aten.native_group_norm_backward,
+    torch.ops.aten._softmax_backward_data,
+    torch.ops.aten.gelu_backward,
+    torch.ops.aten.select_backward,
+    torch.ops.aten.slice_backward,
+    torch.ops.aten.native_batch_norm_backward,
+]
 
 
 class ExportError(ValueError):
@@ -135,31 +148,32 @@ def _exportable(model: Any, photo: torch.Tensor) -> Eyes:
     """A network with the slopes of its head as steps of their own: exporters know no gradients."""
     eyes = Eyes(model)
     with torch.no_grad():
-        final, _ = model.forward_intermediates(photo, output_fmt="NCHW")
-    if final.ndim == 4:
-        eyes.slopes = _TracedSlopes(model, final)
+        *_, start = eyes.look(photo)
+    # In one layout: in another one pooling takes steps that only PyTorch has.
+    eyes.slopes = _TracedSlopes(model, start.contiguous())
     return eyes
 
 
 class _TracedSlopes(Slopes):
     """Slopes traced for one photo, with the weights as inputs, so that none is kept twice."""
 
-    def __init__(self, model: Any, final: torch.Tensor):
+    def __init__(self, model: Any, start: torch.Tensor):
         super().__init__(model)
         names, weights = zip(*Slopes(model).named_parameters(), strict=True)
 
-        def slopes(final: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor):
+        def slopes(start: torch.Tensor, target: torch.Tensor, *weights: torch.Tensor):
             named = dict(zip(names, weights, strict=True))
-            return functional_call(Slopes(model), named, (final, target))
+            return functional_call(Slopes(model), named, (start, target))
 
-        decompositions: Any = core_aten_decompositions()
-        self._traced = make_fx(slopes, decompositions)(
-            final, torch.tensor(0), *(weight.detach() for weight in weights)
-        )
+        steps: Any = {**core_aten_decompositions(), **get_decompositions(_STEPS)}
+        with sdpa_kernel(SDPBackend.MATH):
+            self._traced = make_fx(slopes, steps)(
+                start, torch.tensor(0), *(weight.detach() for weight in weights)
+            )
 
-    def forward(self, final: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, start: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """See `Slopes`."""
-        return self._traced(final, target, *self.model.parameters())
+        return self._traced(start, target, *self.model.parameters())
 
 
 def _is_no_weight(node: Any) -> bool | None:
