@@ -287,7 +287,8 @@ def test_class_count_that_differs_from_the_labels_is_refused(folder):
 def test_labels_that_do_not_fit_the_head_are_refused(folder):
     labels = [*TINY_LABELS, "Volvo 240 Sedan 1993"]
     write_labels(folder, *labels)
-    change_config(folder, label_names=labels, num_classes=5)
+    cars = [[car.make, car.model, car.year] for car in map(parse_label, labels)]
+    change_config(folder, label_names=labels, num_classes=5, cars=cars)
     assert_refused(folder, rf"{CLASSIFIER} has shape \(4, \d+\) instead of \(5, \d+\)")
 
 
