@@ -1,11 +1,13 @@
 """The page under load: `python -m benchmarks.load`.
 
 app.py runs as a process of its own, as on a Space. One client first sends every kind of request a
-few times; then CLIENTS of them send for SECONDS, on every way in: uploads and data URLs, broken
-photos, photos of 40 megapixels, calls whose connection is cut. Told: how many answers equal those
-that the one client got, how many broken photos were refused with their reason, what hung, the time
-of an answer, and the memory (RSS) of the server after the one client and after all. Requests go to
-127.0.0.1 alone. Written to benchmarks/load.json.
+few times; then CLIENTS of them send for SECONDS, on every way in: uploads and data URLs,
+`/predict`, `/explain` and the events of the page, broken photos, photos of 40 megapixels, uploads
+whose connection is cut. At last FLOOD small calls at once name one uploaded photo of 40 megapixels, on
+each of gradio's routes for calls, and nobody collects their answers. Told: how many answers equal
+those that the one client got, how many broken photos were refused with their reason, what hung, the
+time of an answer, and the memory (RSS) of the server after the one client and after all, and its
+peak. Requests go to 127.0.0.1 alone. Written to benchmarks/load.json.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import os
 import random
 import re
+import secrets
 import socket
 import statistics
 import sys
@@ -25,6 +28,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from typing import Any
@@ -39,6 +43,9 @@ CLIENTS, SECONDS = 50, 90
 PATIENCE = 120  # seconds after which an answer counts as hung
 # Of a hundred requests. The others are good photos of ordinary size.
 BROKEN, HUGE, CUT = 10, 5, 5
+# Ways in, and how many of a hundred photos take each.
+WAYS = {"predict": 70, "page": 20, "explain": 10}
+FLOOD = 80
 _SETTLED = 5  # seconds for the server to end what was cut
 
 
@@ -71,8 +78,10 @@ def measure(clients: int, seconds: float, **variables: str) -> dict[str, Any]:
             time.sleep(_SETTLED)
             alone = rss(server.pid)
             load.run(clients, seconds)
+            load.flood()
             time.sleep(_SETTLED)
             after = rss(server.pid)
+            peak = rss(server.pid, peak=True)
         finally:
             server.terminate()
             server.wait(30)
@@ -83,13 +92,14 @@ def measure(clients: int, seconds: float, **variables: str) -> dict[str, Any]:
         "rss_after_one_client_bytes": alone,
         "rss_after_all_bytes": after,
         "rss_growth": after / alone - 1,
+        "rss_peak_bytes": peak,
     }
 
 
-def rss(process: int) -> int:
-    """The memory that a process has now, in bytes."""
+def rss(process: int, peak: bool = False) -> int:
+    """The memory that a process has now, or had at most, in bytes."""
     text = Path(f"/proc/{process}/status").read_text("utf-8")
-    return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", text)[0])
+    return 1024 * int(re.findall(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", text)[0])
 
 
 def _address(server: Popen) -> str:
@@ -112,19 +122,23 @@ class Load:
         self._url = url
         self._good = [_jpeg(seed, (640, 480)) for seed in range(8)]
         self._huge = [_jpeg(100 + seed, (8000, 5000)) for seed in range(2)]
-        self._expected: dict[bytes, Any] = {}
+        self._expected: dict[tuple[bytes, str, bool], Any] = {}
         self._counts: Counter[str] = Counter()
         self._seconds: list[float] = []
         self._lock = threading.Lock()
+        self._page = _page_event(url)
 
     def learn(self) -> None:
-        """One client's answers to every photo, three times, and every other kind of request."""
-        for _ in range(3):
+        """One client's answers to every photo, twice on every way, and every other request."""
+        for _ in range(2):
             for photo in [*self._good, *self._huge]:
-                answer = self._answer(photo, as_upload=True)
-                if self._expected.setdefault(photo, answer) != answer or answer is None:
-                    raise RuntimeError(f"one client alone got two answers to one photo: {answer}")
-            self._answer(self._good[0][:5000], as_upload=True)
+                for way in WAYS:
+                    for as_upload in (True, False) if photo in self._good else (True,):
+                        answer = self._answer(photo, way, as_upload)
+                        known = self._expected.setdefault((photo, way, as_upload), answer)
+                        if known != answer or answer is None:
+                            raise RuntimeError(f"one client alone got {known}, then {answer}")
+            self._answer(self._good[0][:5000], "predict", as_upload=True)
             self._cut()
 
     def run(self, clients: int, seconds: float) -> None:
@@ -137,6 +151,34 @@ class Load:
             thread.start()
         for thread in threads:
             thread.join()
+
+    def flood(self) -> None:
+        """FLOOD calls at once of one huge photo, on each route; returns when all are worked off."""
+        value = self._upload(self._huge[0])
+        body = json.dumps({"data": [value]}).encode()
+        routes = ("call/predict", "run/predict", "api/predict")
+        addresses = [f"{self._url}/gradio_api/{route}" for route in routes for _ in range(FLOOD)]
+
+        def post(address: str) -> str:
+            try:
+                self._post(address, body)
+            except ValueError as error:
+                return f"refused with {error}"
+            return "taken into the queue"
+
+        with ThreadPoolExecutor(FLOOD) as pool:
+            for address in addresses:
+                kind = f"flood of {address.removeprefix(self._url)}"
+                pool.submit(self._count, kind, post, address)
+        while self._answered_when_free() is None:
+            time.sleep(1)
+
+    def _answered_when_free(self) -> Any:
+        """An answer that waited behind all others; None while the queue takes no more."""
+        try:
+            return self._answer(self._good[0], "predict", as_upload=True)
+        except ValueError:
+            return None
 
     def told(self) -> dict[str, Any]:
         """What became of the requests."""
@@ -151,16 +193,18 @@ class Load:
         rng = random.Random(number)
         while time.monotonic() < end:
             drawn = rng.randrange(100)
+            (way,) = rng.choices(list(WAYS), list(WAYS.values()))
+            as_upload = rng.random() < 0.5
             if drawn < CUT:
                 self._count("cut", self._cut)
             elif drawn < CUT + HUGE:
-                self._count("huge", self._ask, rng.choice(self._huge), True)
+                self._count("huge", self._ask, rng.choice(self._huge), way, True)
             elif drawn < CUT + HUGE + BROKEN:
                 broken = rng.choice(self._good)[: rng.randrange(200, 9000)]
-                self._count("broken", self._refused, broken, rng.random() < 0.5)
+                self._count("broken", self._refused, broken, way, as_upload)
             else:
                 started = time.monotonic()
-                self._count("good", self._ask, rng.choice(self._good), rng.random() < 0.5)
+                self._count("good", self._ask, rng.choice(self._good), way, as_upload)
                 with self._lock:
                     self._seconds.append(time.monotonic() - started)
 
@@ -174,29 +218,44 @@ class Load:
         with self._lock:
             self._counts[f"{kind}, {outcome}"] += 1
 
-    def _ask(self, photo: bytes, as_upload: bool) -> str:
-        answer = self._answer(photo, as_upload)
+    def _ask(self, photo: bytes, way: str, as_upload: bool) -> str:
+        answer = self._answer(photo, way, as_upload)
         if answer is None:
             return "refused"
-        return "equal to one client's" if answer == self._expected[photo] else "another answer"
+        same = answer == self._expected[photo, way, as_upload]
+        return "equal to one client's" if same else "another answer"
 
-    def _refused(self, photo: bytes, as_upload: bool) -> str:
+    def _refused(self, photo: bytes, way: str, as_upload: bool) -> str:
         # A photo that is cut late still shows a car, and is answered by what is there of it.
-        return "answered" if self._answer(photo, as_upload) is not None else "refused with a reason"
+        answer = self._answer(photo, way, as_upload)
+        return "answered" if answer is not None else "refused with a reason"
 
-    def _answer(self, photo: bytes, as_upload: bool) -> Any:
-        """What `/predict` says of a photo, without its time; None when it says a reason instead."""
+    def _answer(self, photo: bytes, way: str, as_upload: bool) -> Any:
+        """What one way in says of a photo, without its time; None when it says a reason instead."""
         value = self._upload(photo) if as_upload else _data_url(photo)
-        address = f"{self._url}/gradio_api/call/predict"
-        event = json.loads(self._post(address, json.dumps({"data": [value, 5]}).encode()))
-        with urllib.request.urlopen(f"{address}/{event['event_id']}", timeout=PATIENCE) as response:
-            name, _, data = response.read().decode().rpartition("event: ")[2].partition("\n")
+        return self._ask_page(value) if way == "page" else self._call(way, value)
+
+    def _call(self, endpoint: str, value: dict[str, Any]) -> Any:
+        address = f"{self._url}/gradio_api/call/{endpoint}"
+        event = json.loads(self._post(address, json.dumps({"data": [value]}).encode()))
+        told = _get(f"{address}/{event['event_id']}")
+        name, _, data = told.rpartition("event: ")[2].partition("\n")
         content = json.loads(data.partition("data: ")[2])
         if name == "complete":
             return {key: part for key, part in content[0].items() if key != "elapsed_ms"}
         if not content or not content.get("error"):
             raise ValueError("refused without a reason")
         return None
+
+    def _ask_page(self, value: dict[str, Any]) -> Any:
+        """What the page shows of a photo, through the stream that its script reads."""
+        session = secrets.token_hex(8)
+        event = {"data": [value], "fn_index": self._page, "session_hash": session}
+        self._post(f"{self._url}/gradio_api/queue/join", json.dumps(event).encode())
+        told = _get(f"{self._url}/gradio_api/queue/data?session_hash={session}")
+        messages = [json.loads(line[5:]) for line in told.splitlines() if line.startswith("data:")]
+        shown = next(m["output"] for m in messages if m["msg"] == "process_completed")["data"]
+        return None if 'role="alert"' in shown[1] else shown
 
     def _upload(self, photo: bytes) -> dict[str, Any]:
         body = _multipart(photo)
@@ -224,6 +283,17 @@ class Load:
                 return response.read()
         except urllib.error.HTTPError as error:
             raise ValueError(f"status {error.code}") from None
+
+
+def _page_event(url: str) -> int:
+    """The number of the page's event that a new photo sets off."""
+    events = json.loads(_get(f"{url}/config"))["dependencies"]
+    return next(event["id"] for event in events if event["api_name"] == "show")
+
+
+def _get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        return response.read().decode()
 
 
 def _jpeg(seed: int, size: tuple[int, int]) -> bytes:
