@@ -3,11 +3,11 @@
 app.py runs as a process of its own, as on a Space. One client first sends every kind of request a
 few times; then CLIENTS of them send for SECONDS, on every way in: uploads and data URLs,
 `/predict`, `/explain` and the events of the page, broken photos, photos of 40 megapixels, uploads
-whose connection is cut. At last FLOOD small calls at once name one uploaded photo of 40 megapixels, on
-each of gradio's routes for calls, and nobody collects their answers. Told: how many answers equal
-those that the one client got, how many broken photos were refused with their reason, what hung, the
-time of an answer, and the memory (RSS) of the server after the one client and after all, and its
-peak. Requests go to 127.0.0.1 alone. Written to benchmarks/load.json.
+whose connection is cut. At last FLOOD small calls at once name one uploaded photo of 40 megapixels,
+on each of gradio's routes for calls, and nobody collects their answers. Told: how many answers
+equal those that the one client got, how many broken photos were refused with their reason, what
+hung, the time of an answer, and the memory (RSS) of the server after the one client and after all,
+and its peak. Requests go to 127.0.0.1 alone. Written to benchmarks/load.json.
 """
 
 import argparse

@@ -5,9 +5,11 @@ traffic, calls of component functions, a proxy, recordings); only those of the p
 """
 
 import asyncio
+import errno
 import json
 import logging
 import math
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
@@ -26,7 +28,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_CALL_BYTES = 8 * 2**20  # of a call's JSON: arguments, and photos of 6 MB as data URLs
 MAX_UPLOAD_BYTES = MAX_BYTES + 2**20  # of a whole upload, with the lines around its files
+# Small calls have memory enough; larger ones share this much while they arrive.
+SMALL_CALL_BYTES = 64 * 2**10
+MAX_LARGE_CALLS_BYTES = 128 * 2**20
+# Of a call's JSON: lists and objects take thirty times their text as memory, and wait in the queue.
+MAX_VALUES = 1000
 SECONDS_FOR_ANSWER = 600  # that a program may wait for one, the queue included
+_COUNT_EVERY = 60  # seconds between looks at the upload folder, while there is room
+_MAX_FILES = 1000  # that gradio takes from one upload
+_FILE_HEAD = 64  # bytes at least around a file in an upload
 
 _API = "/gradio_api"
 _UPLOAD = f"{_API}/upload"
@@ -39,9 +49,15 @@ _ROUTES = {
 }
 _BELOW = ("/assets/", "/static/", "/svelte/", f"{_API}/heartbeat/")
 
+# Streams that gradio 6.31 never ends where the event that they tell of is over.
+_STREAMS = (f"{_API}/call/", f"{_API}/queue/data", f"{_API}/upload_progress")
+
+# The client's part in an error of the system, such as a file name that is too long. All others,
+# such as a full disk, are this server's.
+_FROM_CLIENT = {errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ENOTDIR}
+
 # gradio 6.31 writes scripts and styles into its page and evaluates the templates of gr.HTML: it
-# needs both "unsafe" words. A Space shows the
-# page in a frame of huggingface.co.
+# needs both "unsafe" words. A Space shows the page in a frame of huggingface.co.
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -99,6 +115,10 @@ class Guard:
         self._hosts = hosts
         self._max_folder_bytes = max_folder_bytes
         self._uploading = 0  # bytes that were promised room and are not all there yet
+        self._taken = 0  # bytes in the folder when it was counted, and promised since
+        self._counted = -math.inf  # when that was
+        self._counting = asyncio.Lock()
+        self._large_calls = 0  # bytes of large calls that are arriving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -119,13 +139,16 @@ class Guard:
                 ]
             await send(message)
 
-        reserved = 0
         try:
-            reserved = self._admit(scope)
-            # gradio 6.31 never ends the stream of a finished event that is read a second time.
-            waits = scope["method"] == "GET" and scope["path"].startswith(f"{_API}/call/")
-            async with asyncio.timeout(SECONDS_FOR_ANSWER if waits else None):
-                await self._app(scope, receive, send_with_headers)
+            headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+            self._check_names(scope["method"], headers)
+            self._check_route(scope["path"])
+            if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+                await self._take(scope, receive, send_with_headers, _length(headers))
+            else:
+                streams = scope["path"].startswith(_STREAMS)
+                async with asyncio.timeout(SECONDS_FOR_ANSWER if streams else None):
+                    await self._app(scope, receive, send_with_headers)
         except Exception as error:
             failure = _first(error)
             asked = f"{scope['method']} {printable(scope['path'][:200])}"
@@ -133,7 +156,7 @@ class Guard:
                 status, sentence, why = failure.status, str(failure), str(failure)
             else:
                 place, ours = _place(failure)
-                if ours:
+                if ours or _of_system(failure):
                     status, sentence = 500, "this request failed; the log of the server says why"
                 else:  # gradio's, of requests that it does not expect
                     status = 400
@@ -144,34 +167,53 @@ class Guard:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             body = json.dumps({"detail": sentence}).encode()
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-            headers.append((b"content-length", str(len(body)).encode()))
+            about = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            about.append((b"content-length", str(len(body)).encode()))
             await send_with_headers(
-                {"type": "http.response.start", "status": status, "headers": headers}
+                {"type": "http.response.start", "status": status, "headers": about}
             )
             await send({"type": "http.response.body", "body": body})
-        finally:
-            self._uploading -= reserved
 
-    def _admit(self, scope: Scope) -> int:
-        """Refuses what the page has no use for; returns the bytes reserved in the upload folder."""
-        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-        self._check_names(scope["method"], headers)
-        self._check_route(scope["path"])
-        if scope["method"] not in ("POST", "PUT", "PATCH", "DELETE"):
-            return 0
-        length = _length(headers)
-        upload = scope["path"] == _UPLOAD
+    async def _take(self, scope: Scope, receive: Receive, send: Send, length: int) -> None:
+        """Passes on a request that has a body, within the limits of size."""
+        upload = scope["path"].rstrip("/") == _UPLOAD
         limit = MAX_UPLOAD_BYTES if upload else MAX_CALL_BYTES
         if length > limit:
             raise Refused(413, f"this request is too large; the limit is {limit // 2**20} MiB")
-        if not upload:
-            return 0
-        room = self._max_folder_bytes - self._uploading - length
-        if room < 0 or uploads.sweep(math.inf, room) > room:
-            raise Refused(503, "there is no room for uploads at the moment; try again in an hour")
-        self._uploading += length
-        return length
+        if upload:
+            await self._promise_room(length)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._uploading -= length
+            return
+        large = length if length > SMALL_CALL_BYTES else 0
+        if self._large_calls + large > MAX_LARGE_CALLS_BYTES:
+            raise Refused(503, "too many large calls arrive at the moment; try again in a minute")
+        self._large_calls += large
+        try:
+            await self._app(scope, await _checked_body(receive), send)
+        finally:
+            self._large_calls -= large
+
+    async def _promise_room(self, length: int) -> None:
+        """Promises an upload its room in the folder, or refuses it."""
+        files = min(_MAX_FILES, length // _FILE_HEAD)
+        needed = length + files * uploads.FILE_BYTES
+        full = Refused(503, "there is no room for uploads at the moment; try again in an hour")
+        if self._uploading + length > self._max_folder_bytes:
+            raise full
+        async with self._counting:
+            age = time.monotonic() - self._counted
+            if age > _COUNT_EVERY or (self._taken + needed > self._max_folder_bytes and age > 1):
+                room = self._max_folder_bytes - self._uploading - needed
+                left = await asyncio.to_thread(uploads.sweep, math.inf, room)
+                self._taken = self._uploading + left
+                self._counted = time.monotonic()
+            if self._taken + needed > self._max_folder_bytes:
+                raise full
+            self._taken += needed
+            self._uploading += length
 
     def _check_names(self, method: str, headers: MutableMapping[str, bytes]) -> None:
         if self._hosts is None:
@@ -203,6 +245,25 @@ class Guard:
         raise Refused(404, f"there is nothing here; programs may ask {_API}{known}")
 
 
+async def _checked_body(receive: Receive) -> Receive:
+    """Reads a call, refuses one of too many values, and passes it on as a whole."""
+    body = b""
+    message: Message = {"more_body": True}
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the call broke off")
+        body += message.get("body", b"")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Refused(413, f"this call holds too many values; the limit is {MAX_VALUES}")
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replayed
+
+
 def _length(headers: MutableMapping[str, bytes]) -> int:
     """The length of a body that says it."""
     if "transfer-encoding" in headers or not headers.get("content-length", b"").isdigit():
@@ -226,6 +287,13 @@ def _place(error: BaseException) -> tuple[str, bool]:
     ours = any(Path(f.filename).parent == own and f.filename != __file__ for f in frames)
     last = frames[-1]
     return f"{Path(last.filename).name}:{last.lineno}", ours
+
+
+def _of_system(error: BaseException) -> bool:
+    """Whether the machine failed, such as one whose disk is full."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return error.errno is not None and error.errno not in _FROM_CLIENT
+    return isinstance(error, MemoryError)
 
 
 def _first(error: BaseException) -> BaseException:

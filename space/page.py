@@ -239,6 +239,9 @@ def launch(
         enable_monitoring=False,
         run_history=False,
         state_session_capacity=500,  # sessions hold what their components showed
+        # Spaces ask for it: Node would then stand before the guard and answer past it.
+        ssr_mode=False,
+        mcp_server=False,
         **options,
     )
 

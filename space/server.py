@@ -63,6 +63,8 @@ def prepare() -> None:
             f"name another place in {_FOLDER}"
         ) from None
     os.environ[_FOLDER] = str(folder)
+    # gradio sums up its last 10,000 events after each event, for a dashboard that is closed here.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
 
 def _return_freed_memory() -> None:

@@ -16,6 +16,8 @@ from space.photos import MAX_BYTES
 
 MAX_AGE = 3600  # seconds that a file stays
 MAX_FOLDER_BYTES = 2 * 1024**3
+# What a file takes of the disk beside its bytes: a folder, and the rest of a block.
+FILE_BYTES = 8192
 # A file this young may belong to a call that waits in the queue: it is never removed for room.
 _IN_USE = 120  # seconds
 
@@ -72,7 +74,7 @@ def sweep(max_age: float = MAX_AGE, max_bytes: float = MAX_FOLDER_BYTES) -> int:
     Links are removed, never followed. Files of the last two minutes are not removed for room.
 
     Returns:
-        The bytes that are left.
+        The bytes that are left, `FILE_BYTES` more for each file.
     """
     now = time.time()
     files = []
@@ -83,7 +85,7 @@ def sweep(max_age: float = MAX_AGE, max_bytes: float = MAX_FOLDER_BYTES) -> int:
                 status = path.lstat()
             except OSError:  # removed meanwhile
                 continue
-            files.append((status.st_mtime, status.st_size, path))
+            files.append((status.st_mtime, status.st_size + FILE_BYTES, path))
         _remove_if_empty(Path(parent), now)
     left = sum(size for _, size, _ in files)
     for modified, size, path in sorted(files):
