@@ -247,13 +247,14 @@ class Guard:
 
 async def _checked_body(receive: Receive) -> Receive:
     """Reads a call, refuses one of too many values, and passes it on as a whole."""
-    body = b""
+    parts = []
     message: Message = {"more_body": True}
     while message.get("more_body"):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Refused(400, "the call broke off")
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
+    body = b"".join(parts)
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise Refused(413, f"this call holds too many values; the limit is {MAX_VALUES}")
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

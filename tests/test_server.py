@@ -1,7 +1,9 @@
 """How the server starts and ends, what it forgets, and how long it waits for clients."""
 
 import asyncio
+import errno
 import getpass
+import json
 import os
 import signal
 import socket
@@ -21,7 +23,7 @@ from test_strangers import answered, post, raw, upload
 
 from benchmarks import load
 from space import server, uploads
-from space.guard import Guard
+from space.guard import MAX_CALL_BYTES, MAX_LARGE_CALLS_BYTES, MAX_VALUES, Guard
 from space.printable import printable
 from space.server import PatientProtocol, ServerError, hosts, prepare
 
@@ -104,13 +106,14 @@ def test_the_sweep_goes_by_age_and_then_by_size(environment, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(outside)
     os.utime(link, (0, 0), follow_symlinks=False)
-    assert uploads.sweep(max_age=3600, max_bytes=10_000) == 300
+    size = 100 + uploads.FILE_BYTES
+    assert uploads.sweep(max_age=3600, max_bytes=4 * size) == 3 * size
     assert not old.exists()
     assert not link.is_symlink()
     assert outside.exists()
-    assert uploads.sweep(max_age=3600, max_bytes=250) == 200
+    assert uploads.sweep(max_age=3600, max_bytes=3 * size - 1) == 2 * size
     assert (middle.exists(), late.exists()) == (False, True)
-    assert uploads.sweep(max_age=3600, max_bytes=0) == 100  # what a call may wait for stays
+    assert uploads.sweep(max_age=3600, max_bytes=0) == size  # what a call may wait for stays
     assert new.exists()
 
 
@@ -125,7 +128,7 @@ def test_a_full_upload_folder_takes_no_more_and_answers_in_flight_are_finished(
     os.utime(left, (0, 0))
     process, url = start(
         ROOT, tmp_path / "log", MARQUE_MODEL=str(tiny_checkpoint), GRADIO_TEMP_DIR=str(tmp_path),
-        MARQUE_UPLOAD_SECONDS="4", MARQUE_UPLOAD_BYTES="20000000",
+        MARQUE_UPLOAD_SECONDS="4", MARQUE_UPLOAD_BYTES="30000000",
     )  # fmt: skip
     try:
         assert not left.exists()
@@ -133,7 +136,7 @@ def test_a_full_upload_folder_takes_no_more_and_answers_in_flight_are_finished(
         while Path(first).exists():  # until the test's own time limit
             assert process.poll() is None
             time.sleep(0.1)
-        large = {"Content-Type": "multipart/form-data; boundary=X", "Content-Length": "21000000"}
+        large = {"Content-Type": "multipart/form-data; boundary=X", "Content-Length": "31000000"}
         assert raw(url, "POST", "/gradio_api/upload", large).split()[1] == b"503"
         draw_car(3, size=(3000, 2000)).save(tmp_path / "large.png")
         (photo,) = upload(url, [("large.png", (tmp_path / "large.png").read_bytes())])
@@ -211,31 +214,113 @@ def address_of(running: uvicorn.Server) -> tuple[str, int]:
     return running.servers[0].sockets[0].getsockname()
 
 
-@pytest.mark.parametrize(("own", "status"), [(True, 500), (False, 400)])
-def test_an_error_is_told_apart_by_whose_it_is_and_its_place_is_logged(caplog, own, status):
-    """An error of Marque's is the server's; one of gradio's is about a request it cannot take."""
+async def asked(guard: Guard, path: str = "/", receive=None, **headers: str):
+    """What the guard answers to a request: its status, and the body as text."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+    method = "POST" if receive else "GET"
+    await guard({"type": "http", "method": method, "path": path, "headers": lines}, receive, send)
+    return sent[0]["status"], sent[1]["body"].decode()
+
+
+async def taken(scope, receive, send):
+    """An application that reads what it gets."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"taken"})
+
+
+@pytest.mark.parametrize(
+    ("error", "own", "status"),
+    [
+        (KeyError("secret"), True, 500),
+        (KeyError("secret"), False, 400),
+        (OSError(errno.ENOSPC, "secret"), False, 500),
+        (OSError(errno.ENAMETOOLONG, "secret"), False, 400),
+        (ConnectionResetError(errno.ECONNRESET, "secret"), False, 400),
+    ],
+)
+def test_an_error_is_told_apart_by_whose_it_is_and_its_place_is_logged(caplog, error, own, status):
+    """Marque's own and the machine's are the server's; others are of requests it cannot take."""
 
     class Unprintable:
         def __str__(self):
-            raise KeyError("secret")
+            raise error
 
     async def app(scope, receive, send):
         (printable if own else str)(Unprintable())
 
-    async def asked():
-        sent = []
+    answered_with, body = asyncio.run(asked(Guard(app, ["predict"])))
+    assert answered_with == status
+    assert "secret" not in body
+    assert f"{type(error).__name__} at test_server.py:" in caplog.text
 
-        async def send(message):
-            sent.append(message)
 
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        await Guard(app, ["predict"])(scope, None, send)
-        return sent
+def body_of(content: bytes):
+    async def receive():
+        return {"type": "http.request", "body": content, "more_body": False}
 
-    sent = asyncio.run(asked())
-    assert sent[0]["status"] == status
-    assert b"secret" not in sent[1]["body"]
-    assert "KeyError at test_server.py:" in caplog.text
+    return receive
+
+
+def test_a_call_of_too_many_values_is_refused_before_it_is_read():
+    guard = Guard(taken, ["predict"])
+
+    def call(data: list):
+        content = json.dumps({"data": data}).encode()
+        length = {"content-length": str(len(content))}
+        return asyncio.run(asked(guard, "/gradio_api/call/predict", body_of(content), **length))
+
+    assert call([{"path": "a"}, 5]) == (200, "taken")
+    assert call([{"url": "data:image/png;base64," + "A" * 10**6}])[0] == 200
+    for data in ([0] * MAX_VALUES, [[[]] * MAX_VALUES], [{"a": {}}] * MAX_VALUES):
+        status, body = call(data)
+        assert status == 413
+        assert "too many values" in body
+
+
+def test_large_calls_share_the_memory_while_they_arrive():
+    """As many as fit are waited for; the next one is refused, a small one is not."""
+    guard = Guard(taken, ["predict"])
+    path = "/gradio_api/call/predict"
+
+    async def all_of_them():
+        late = asyncio.Event()
+
+        async def slow():
+            await late.wait()
+            return {"type": "http.disconnect"}
+
+        large = {"content-length": str(MAX_CALL_BYTES)}
+        fit = MAX_LARGE_CALLS_BYTES // MAX_CALL_BYTES
+        waiting = [asyncio.create_task(asked(guard, path, slow, **large)) for _ in range(fit)]
+        await asyncio.sleep(0)
+        assert (await asked(guard, path, body_of(b"{}"), **large))[0] == 503
+        small = {"content-length": "2"}
+        assert (await asked(guard, path, body_of(b"{}"), **small))[0] == 200
+        late.set()
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [400] * fit
+        assert (await asked(guard, path, body_of(b"{}"), **large))[0] == 200
+
+    asyncio.run(all_of_them())
+
+
+def test_many_small_files_fill_the_upload_folder_like_few_large_ones(environment):
+    environment()
+    put("photo", 100_000, 5)
+    guard = Guard(taken, ["predict"], max_folder_bytes=10_000_000)
+
+    def upload_of(length: int):
+        headers = {"content-length": str(length)}
+        return asyncio.run(asked(guard, "/gradio_api/upload", body_of(b""), **headers))[0]
+
+    assert upload_of(100_000) == 200  # promised what a thousand files would take
+    assert upload_of(100_000) == 503
+    assert upload_of(50) == 200
 
 
 SECONDS, CLIENTS = 6, 8
