@@ -239,8 +239,10 @@ def launch(
         enable_monitoring=False,
         run_history=False,
         state_session_capacity=500,  # sessions hold what their components showed
-        # Spaces ask for it: Node would then stand before the guard and answer past it.
+        # A Space may ask for these: Node, and processes that hand out files, would answer past the
+        # guard.
         ssr_mode=False,
+        num_workers=0,
         mcp_server=False,
         **options,
     )
@@ -284,7 +286,7 @@ def refused_html(reason: str) -> str:
     """Why a photo has no answer, as HTML."""
     return (
         '<div class="marque-rejected" role="alert"><p class="marque-verdict">'
-        f"<span>{html.escape(_sentence(reason))}</span></p></div>"
+        f"<span>{html.escape(reason)}.</span></p></div>"  # it begins with the name of the file
     )
 
 

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import asdict
@@ -18,7 +19,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from test_checkpoints import change_config
+from test_strangers import post, upload
 
+import space.page
 from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
 from space.boxes import Box
 from space.gate import CAR, OTHER, PART
@@ -367,3 +370,64 @@ def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path):
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("marque: there is no folder")
+
+
+def test_two_photos_at_once_are_opened_whatever_the_way_in(tiny_recognizer, car, monkeypatch):
+    inside, most, opened = 0, 0, 0
+    lock, pair = threading.Lock(), threading.Barrier(2)
+    load_photo = space.page.load_photo
+
+    def counted(*arguments, **named):
+        nonlocal inside, most, opened
+        with lock:
+            inside, opened = inside + 1, opened + 1
+            most = max(most, inside)
+        pair.wait(60)  # it takes two
+        picture = load_photo(*arguments, **named)
+        with lock:
+            inside -= 1
+        return picture
+
+    page = build_page(tiny_recognizer)
+    _, url, _ = launch(page, prevent_thread_lock=True, quiet=True)
+    monkeypatch.setattr("space.page.load_photo", counted)
+    url = url.rstrip("/")
+    try:
+        (path,) = upload(url, [("car.png", Path(car).read_bytes())])
+        calls = [
+            (f"{url}/gradio_api/call/{endpoint}", post(f"{url}/gradio_api/call/{endpoint}", data))
+            for endpoint, data in (
+                ("predict", [{"path": path}]),
+                ("predict_all", [{"path": path}]),
+                ("explain", [{"path": path}]),
+            )
+            * 2
+        ]
+        shown = next(fn._id for fn in page.fns.values() if fn.api_name == "show")
+        sessions = ["one", "two"]
+        for session in sessions:
+            about = {"fn_index": shown, "session_hash": session}
+            post(f"{url}/gradio_api/queue/join", [{"path": path}], **about)
+        for address, event in calls:
+            urllib.request.urlopen(f"{address}/{event['event_id']}", timeout=60).read()
+        for session in sessions:
+            stream = f"{url}/gradio_api/queue/data?session_hash={session}"
+            urllib.request.urlopen(stream, timeout=60).read()
+    finally:
+        page.close()
+    assert opened == len(calls) + len(sessions)
+    assert most == 2
+
+
+def test_nothing_that_a_space_asks_for_answers_past_the_guard(tiny_recognizer, monkeypatch):
+    for name in ("GRADIO_SSR_MODE", "GRADIO_MCP_SERVER"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("GRADIO_NUM_WORKERS", "1")
+    page = build_page(tiny_recognizer)
+    launch(page, prevent_thread_lock=True, quiet=True)
+    try:
+        assert not page.ssr_mode
+        assert not page.mcp_server
+        assert not hasattr(page, "_static_worker_pool")
+    finally:
+        page.close()

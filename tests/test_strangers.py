@@ -115,9 +115,9 @@ def raw(
         return connection.recv(4096) if read else b""
 
 
-def post(address: str, data: list):
+def post(address: str, data: list, **others):
     request = urllib.request.Request(
-        address, json.dumps({"data": data}).encode(), {"Content-Type": "application/json"}
+        address, json.dumps({"data": data} | others).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
