@@ -1,11 +1,8 @@
-"""What it is worth to find the car first: `python -m benchmarks.car_crop --data … --split-file …`.
+"""Chooses the margin around a car: `python -m benchmarks.car_crop --data … --split-file …`.
 
 How many answers are right when the network is shown the whole photo, and when it is shown the car
-that the detector finds: on photos as they are, and pasted into real photos of other things
-(`trainer.evaluation.scenes`). Measured on test photos with the margin of the checkpoint, into
-benchmarks/car_crop.json.
-
-`--choose` tries margins on validation photos and writes nothing. The margin that is taken has the
+that the detector finds, with several margins around it: on validation photos as they are, and
+pasted into real photos of other things (`trainer.evaluation.scenes`). The margin to take has the
 highest mean, over every data set and size in the scene, of the share of right answers; among those
 within a tenth of a point of it, the smallest.
 """
@@ -22,7 +19,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from space.boxes import crop
-from space.checkpoints import write_json
 from space.detector import Detector
 from space.photos import load_photo
 from space.preprocessing import CarCrop
@@ -30,13 +26,11 @@ from space.recognizer import CarRecognizer
 from space.transforms import to_pixels
 from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import photos_below
-from trainer.data.splits import TEST, VALIDATION
+from trainer.data.splits import VALIDATION
 from trainer.evaluation.metrics import Share
 from trainer.evaluation.photos import JudgedPhoto, find_photos
 from trainer.evaluation.scenes import AREAS, pasted
-from trainer.provenance import command_line, git_revision
 
-RESULT = Path(__file__).with_name("car_crop.json")
 MARGINS: tuple[float, ...] = (0.0, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2)
 SLACK = 0.001  # of the share of right answers: margins that are so close are as good
 AS_IT_IS = "as it is"
@@ -44,36 +38,20 @@ WHOLE_PHOTO, CAR_FOUND = "whole photo", "car found"
 
 
 def main() -> None:
-    """Chooses or measures, prints what came out, and writes what was measured."""
+    """Tries all margins, prints what came out, and chooses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_options(parser)
     parser.add_argument("--split-file", type=Path, required=True, metavar="FILE")
     parser.add_argument("--others", type=Path, required=True, metavar="FOLDER",
                         help="photos of other things, to paste cars into")  # fmt: skip
-    parser.add_argument("--choose", action="store_true",
-                        help="try margins on validation photos")  # fmt: skip
     options = parser.parse_args()
     recognizer = CarRecognizer.from_pretrained()
-    car_crop = recognizer.preprocess.car_crop
-    margins = MARGINS
-    if not options.choose:
-        if car_crop is None:
-            parser.error("the checkpoint looks at whole photos; --choose a margin first")
-        margins = (car_crop.margin,)
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
-    photos = [p for p in photos if p.split == (VALIDATION if options.choose else TEST)]
-    backgrounds = [options.others / path for path in photos_below(options.others)]
-    found = {
-        "command": command_line("python -m benchmarks.car_crop"),
-        "checkpoint": recognizer.revision,
-        **measure(recognizer, photos, backgrounds, margins),
-        "git_revision": git_revision(),
-    }
+    photos = [photo for photo in photos if photo.split == VALIDATION]
+    backgrounds = [options.others / path for path in photos_below(options.others)[0]]
+    found = measure(recognizer, photos, backgrounds, MARGINS)
     print(json.dumps(found, indent=1))
-    if options.choose:
-        print(f"the margin is {chosen(found['conditions']):g}")
-    else:
-        write_json(RESULT, found)
+    print(f"the margin is {chosen(found['conditions']):g}")
 
 
 def measure(

@@ -188,7 +188,7 @@ def test_a_heic_photo_is_shown_and_named(page, tmp_path, bundled):
 
 def test_real_photos_are_named_right_in_the_browser(browser, url, real_data):
     """Photos of the test split, given as a visitor would."""
-    rows = read_split(ROOT / "trainer" / "splits" / "stanford_and_algerian.csv").values()
+    rows = read_split(ROOT / "trainer" / "splits" / "official.csv").values()
     rows = [row for row in rows if (row["source"], row["split"]) == ("stanford_cars", TEST)]
     photos = rows[::100]
     page = browser.new_page()

@@ -268,7 +268,7 @@ def test_grad_cam_is_the_score_taken_apart(sees_red):
 
 def test_real_heat_lies_on_real_cars(bundled, real_data):
     specs = [f"algerian_used_cars={real_data / 'algerian_used_cars'}"]
-    split_file = Path("trainer/splits/stanford_and_algerian.csv")
+    split_file = Path("trainer/splits/official.csv")
     photos = [p for p in find_photos(bundled, specs, split_file) if p.split == TEST][:60]
     looks = look_at(bundled, [photo.read for photo in photos], TEST)
     # The names of the files tell, and nothing else of the project goes by them.

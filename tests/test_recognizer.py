@@ -27,7 +27,7 @@ from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.evaluation.scenes import pasted
 
 ALL = len(TINY_LABELS)
-SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "stanford_and_algerian.csv"
+SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "official.csv"
 
 
 def scores(recognition: Recognition) -> dict[str, float]:
