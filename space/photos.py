@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 # HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
 pillow_heif.register_heif_opener()
@@ -22,6 +22,10 @@ MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 89_478_485
 # A photo is resized by its shorter side: a strip of few rows would grow beyond all memory.
 MAX_ASPECT = 3000
+
+# No car that can be named needs a photo whose shorter side has more pixels than this: one that fills
+# a twentieth of it is still as large as the network's input. Larger JPEGs are decoded at a fraction.
+ENOUGH_PIXELS = 1024
 
 # What a walk through a folder takes for a photo. A file named outright is opened whatever it is
 # called.
@@ -43,6 +47,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
 
+_SRGB = ImageCms.createProfile("sRGB")
+_WITH_PROFILE = ("L", "RGB", "CMYK", "LAB")  # modes that a profile may speak of
+
 PhotoSource = str | Path | bytes | Image.Image
 
 
@@ -53,9 +60,10 @@ class PhotoError(ValueError):
 def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
     """Opens a photo as people see it.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit and CMYK pictures become
-    8-bit RGB, and of an animation the first frame is taken. Limits on bytes and pixels are
-    checked before anything is decoded.
+    EXIF rotation is applied, colors become sRGB by the profile of the file, transparency is laid
+    on white, 16-bit and CMYK pictures become 8-bit RGB, and of an animation the first frame is
+    taken. A large JPEG is decoded at a half, a quarter or an eighth, as long as its shorter side
+    keeps `ENOUGH_PIXELS`. Limits on bytes and pixels are checked before anything is decoded.
 
     Args:
         source: a path, the bytes of a picture file, or a PIL picture (taken as it stands, at the
@@ -70,6 +78,7 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or "the photo"
+        _check_pixels(source, name)
         return _decode(source, name)
     if isinstance(source, bytes):
         name = name or "the photo"
@@ -110,6 +119,8 @@ def _check_size(size: int, name: str) -> None:
 def _open(file, name: str) -> Image.Image:
     try:
         with Image.open(file, formats=_FORMATS) as picture:
+            _check_pixels(picture, name)
+            picture.draft(None, (ENOUGH_PIXELS, ENOUGH_PIXELS))  # what is no JPEG takes no notice
             return _decode(picture, name)
     except Image.UnidentifiedImageError:
         raise PhotoError(f"{name} is not a picture in any format known here") from None
@@ -123,7 +134,7 @@ def _open(file, name: str) -> Image.Image:
         raise PhotoError(f"{name} is damaged or not a picture: {error}") from error
 
 
-def _decode(picture: Image.Image, name: str) -> Image.Image:
+def _check_pixels(picture: Image.Image, name: str) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise PhotoError(
@@ -137,6 +148,9 @@ def _decode(picture: Image.Image, name: str) -> Image.Image:
             f"{name} is a strip of {width}x{height} pixels; "
             f"the longer side may be {MAX_ASPECT} times the shorter one"
         )
+
+
+def _decode(picture: Image.Image, name: str) -> Image.Image:
     _check_planes(picture, name)
     try:
         picture.load()
@@ -176,11 +190,26 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "La":  # the one mode that Pillow does not turn into RGBA
         picture = picture.convert("LA")
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
+        picture = _to_srgb(picture.convert("RGBA"))
         background = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(background, picture)
+    elif "icc_profile" in picture.info:
+        picture = _to_srgb(picture if picture.mode in _WITH_PROFILE else picture.convert("RGB"))
     # A copy even when nothing changes: the caller's picture may be closed or drawn on later.
     return picture.convert("RGB")
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """The colors that the picture's profile means; the picture itself where that says nothing."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.info["icc_profile"]))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return picture
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(picture, profile, _SRGB, outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, KeyError, TypeError, ValueError):
+        return picture  # none, a broken one, or one of other channels: it must not cost the photo
+    return converted or picture
 
 
 def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:

@@ -130,7 +130,8 @@ def test_a_space_installs_what_its_page_imports(space):
     pinned = {normal(name) for name in pins("requirements.txt")}
     distributions = packages_distributions()
     _, packages = imported(space)
-    assert {"torch", "gradio", "PIL"} <= packages
+    assert {"onnxruntime", "gradio", "PIL"} <= packages
+    packages -= {"torch", "timm"}  # space/pytorch.py is for checkpoints without a graph
     missing = [name for name in packages if not pinned & set(map(normal, distributions[name]))]
     assert missing == []
 

@@ -87,6 +87,58 @@ def test_grey_of_every_mode_is_kept(mode):
     assert_colour(load_photo(picture if mode == "L" else picture.convert("LA").convert(mode)), GREY)
 
 
+def swapped_profile() -> bytes:
+    """A profile of which the number for red means green, and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    table = profile.replace(b"rXYZ", b"?XYZ", 1).replace(b"gXYZ", b"rXYZ", 1)
+    named = table.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+    return named.replace(b"?XYZ", b"gXYZ", 1)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_colors_become_srgb_by_the_profile_of_the_file(file_format):
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 95}
+    content = encode(
+        Image.new("RGB", (32, 32), ORANGE), file_format, icc_profile=swapped_profile(), **options
+    )
+    assert_colour(load_photo(content), (102, 204, 51), tolerance=4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_colors_of_transparent_and_palette_pictures_become_srgb(mode):
+    picture = Image.new("RGBA", (32, 32), (*ORANGE, 255)).convert(mode)
+    content = encode(picture, "PNG", icc_profile=swapped_profile())
+    assert_colour(load_photo(content), (102, 204, 51), tolerance=4)
+
+
+@pytest.mark.parametrize("profile", [b"no profile", b"", swapped_profile()[:300]])
+def test_broken_profile_does_not_cost_the_photo(profile):
+    content = encode(Image.new("RGB", (32, 32), ORANGE), "PNG", icc_profile=profile)
+    assert_colour(load_photo(content), ORANGE)
+
+
+def test_profile_of_other_channels_does_not_cost_the_photo():
+    content = encode(Image.new("L", (32, 32), 128), "PNG", icc_profile=swapped_profile())
+    assert_colour(load_photo(content), GREY)
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((4000, 3000), (2000, 1500)),
+        ((4096, 8192), (1024, 2048)),
+        ((2046, 3000), (2046, 3000)),
+        ((640, 480), (640, 480)),
+    ],
+)
+def test_large_jpeg_is_decoded_at_a_fraction_that_is_enough(size, decoded):
+    content = encode(draw_car(1, size=size), "JPEG")
+    assert load_photo(content).size == decoded
+    whole = Image.open(io.BytesIO(content)).resize((64, 64), Image.Resampling.BICUBIC)
+    small = load_photo(content).resize((64, 64), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(small, int) - np.asarray(whole)).mean() < 1.5
+
+
 def test_lab_tiff_keeps_its_colour():
     to_lab = ImageCms.buildTransform(
         ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"

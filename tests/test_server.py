@@ -5,6 +5,7 @@ import errno
 import getpass
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -330,11 +331,15 @@ FINE = (
     "broken, refused with a reason",
     "cut, cut",
 )
+# Calls of which nobody collects the answer: taken, or refused as too many or as no way in.
+FLOODED = re.compile(r"flood of \S+, (taken into the queue|refused with status (404|503))")
 
 
 def test_memory_stays_after_many_clients_with_huge_photos():
     """A small `benchmarks.load`: its full size is for the benchmark."""
     found = load.measure(CLIENTS, SECONDS)
-    assert not {name for name in found["outcomes"] if name not in FINE}
+    assert not {
+        name for name in found["outcomes"] if name not in FINE and not FLOODED.fullmatch(name)
+    }
     assert sum(found["outcomes"].values()) > CLIENTS
     assert found["rss_growth"] < 0.2
