@@ -72,7 +72,7 @@ def measure(clients: int, seconds: float, **variables: str) -> dict[str, Any]:
             [sys.executable, "-u", "app.py"], cwd=ROOT, env=environment, stdout=PIPE, stderr=STDOUT
         )
         try:
-            url = _address(server)
+            url = address(server)
             load = Load(url)
             load.learn()
             time.sleep(_SETTLED)
@@ -102,7 +102,8 @@ def rss(process: int, peak: bool = False) -> int:
     return 1024 * int(re.findall(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", text)[0])
 
 
-def _address(server: Popen) -> str:
+def address(server: Popen) -> str:
+    """Where the page that a process starts is served, once it says so."""
     assert server.stdout
     printed = ""
     for line in server.stdout:
@@ -134,11 +135,11 @@ class Load:
             for photo in [*self._good, *self._huge]:
                 for way in WAYS:
                     for as_upload in (True, False) if photo in self._good else (True,):
-                        answer = self._answer(photo, way, as_upload)
+                        answer = self.answer(photo, way, as_upload)
                         known = self._expected.setdefault((photo, way, as_upload), answer)
                         if known != answer or answer is None:
                             raise RuntimeError(f"one client alone got {known}, then {answer}")
-            self._answer(self._good[0][:5000], "predict", as_upload=True)
+            self.answer(self._good[0][:5000], "predict", as_upload=True)
             self._cut()
 
     def run(self, clients: int, seconds: float) -> None:
@@ -176,7 +177,7 @@ class Load:
     def _answered_when_free(self) -> Any:
         """An answer that waited behind all others; None while the queue takes no more."""
         try:
-            return self._answer(self._good[0], "predict", as_upload=True)
+            return self.answer(self._good[0], "predict", as_upload=True)
         except ValueError:
             return None
 
@@ -219,7 +220,7 @@ class Load:
             self._counts[f"{kind}, {outcome}"] += 1
 
     def _ask(self, photo: bytes, way: str, as_upload: bool) -> str:
-        answer = self._answer(photo, way, as_upload)
+        answer = self.answer(photo, way, as_upload)
         if answer is None:
             return "refused"
         same = answer == self._expected[photo, way, as_upload]
@@ -227,10 +228,10 @@ class Load:
 
     def _refused(self, photo: bytes, way: str, as_upload: bool) -> str:
         # A photo that is cut late still shows a car, and is answered by what is there of it.
-        answer = self._answer(photo, way, as_upload)
+        answer = self.answer(photo, way, as_upload)
         return "answered" if answer is not None else "refused with a reason"
 
-    def _answer(self, photo: bytes, way: str, as_upload: bool) -> Any:
+    def answer(self, photo: bytes, way: str, as_upload: bool) -> Any:
         """What one way in says of a photo, without its time; None when it says a reason instead."""
         value = self._upload(photo) if as_upload else _data_url(photo)
         return self._ask_page(value) if way == "page" else self._call(way, value)

@@ -23,8 +23,8 @@ MAX_PIXELS = 89_478_485
 # A photo is resized by its shorter side: a strip of few rows would grow beyond all memory.
 MAX_ASPECT = 3000
 
-# No car that can be named needs a photo whose shorter side has more pixels than this: one that fills
-# a twentieth of it is still as large as the network's input. Larger JPEGs are decoded at a fraction.
+# The shorter side in pixels beyond which nothing is gained: a car that fills a twentieth of such a
+# photo is still as large as the network's input.
 ENOUGH_PIXELS = 1024
 
 # What a walk through a folder takes for a photo. A file named outright is opened whatever it is

@@ -1,6 +1,8 @@
 """The recogniser: photos in, cars out. Every door of Marque answers through it."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,8 @@ from space.verdict import Judge
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
+# Threads that read photos beside the network.
+_READERS = os.cpu_count() or 1
 
 
 class CarRecognizer:
@@ -244,29 +248,48 @@ class CarRecognizer:
         top_k: int,
         prepare: Callable[[PhotoSource], list[Prepared]],
     ) -> Iterator[list[Recognition]]:
-        """For each photo an answer to each of its parts that `prepare` makes ready."""
+        """For each photo an answer to each of its parts that `prepare` makes ready.
+
+        While the network answers one batch, the next one is read in other threads.
+        """
         _check_top_k(top_k)
         photos = iter(photos)
-        while batch := list(islice(photos, BATCH_SIZE)):
-            parts: list[list[Prepared]] = []
-            errors: list[str | None] = []
-            for photo in batch:
-                error = None
-                try:
-                    parts.append(prepare(photo))
-                except PhotoError as refused:
-                    error = str(refused)
-                except Exception as other:  # whatever one photo raises is the row of that photo
-                    name = photo if isinstance(photo, str | Path) else "the photo"
-                    error = f"{name} cannot be used: {str(other) or type(other).__name__}"
-                errors.append(error)
-            readable = iter(parts)
-            answers = iter(self._recognize([part for some in parts for part in some], top_k))
-            for error in errors:
-                if error:
-                    yield [Recognition(error=error)]
-                else:
-                    yield list(islice(answers, len(next(readable))))
+        with ThreadPoolExecutor(_READERS) as readers:
+
+            def read() -> list[Future[list[Prepared] | str]]:
+                batch = islice(photos, BATCH_SIZE)
+                return [readers.submit(_attempt, prepare, photo) for photo in batch]
+
+            batch = read()
+            while batch:
+                following = read()
+                yield from self._answers([photo.result() for photo in batch], top_k)
+                batch = following
+
+    def _answers(
+        self, photos: Sequence[list[Prepared] | str], top_k: int
+    ) -> Iterator[list[Recognition]]:
+        """The answers of photos whose parts are ready; of others a string says why not."""
+        parts = [part for photo in photos if not isinstance(photo, str) for part in photo]
+        answers = iter(self._recognize(parts, top_k))
+        for photo in photos:
+            if isinstance(photo, str):
+                yield [Recognition(error=photo)]
+            else:
+                yield list(islice(answers, len(photo)))
+
+
+def _attempt(
+    prepare: Callable[[PhotoSource], list[Prepared]], photo: PhotoSource
+) -> list[Prepared] | str:
+    """The parts of a photo, or why it cannot be used: what one photo raises costs one row."""
+    try:
+        return prepare(photo)
+    except PhotoError as refused:
+        return str(refused)
+    except Exception as other:
+        name = photo if isinstance(photo, str | Path) else "the photo"
+        return f"{name} cannot be used: {str(other) or type(other).__name__}"
 
 
 def _check_top_k(top_k: int) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from space.checkpoints import (
     CONFIG,
+    GRAPH,
     WEIGHTS,
     open_checkpoint,
     read_license,
@@ -33,6 +34,12 @@ def test_weights_are_the_mean(two, tmp_path, shares, first):
         assert torch.allclose(tensor.double(), expected, atol=1e-3)
     checkpoint = open_checkpoint(tmp_path / "mean")
     assert checkpoint.labels == open_checkpoint(two[0]).labels
+
+
+def test_the_mean_ends_with_its_graph(two, tmp_path, capsys):
+    assert main([*map(str, two), f"--out={tmp_path / 'mean'}"]) == 0
+    assert "differs from PyTorch by at most" in capsys.readouterr().out
+    assert (tmp_path / "mean" / GRAPH).is_file()
 
 
 def test_checkpoint_averaged_with_itself_stays_as_it_is(two, tmp_path):

@@ -14,7 +14,9 @@ from trainer.toys import CLASSES
 from trainer.toys import main as draw_toys
 
 ROOT = Path(__file__).parent.parent
-SMALL = "--recipe=smoke --epochs=1 --train-size=32 --test-size=32 --cache-size=40".split()
+SMALL = (
+    "--recipe=smoke --epochs=1 --train-size=32 --test-size=32 --cache-size=40 --no-graph"
+).split()
 
 
 @pytest.fixture(scope="module")

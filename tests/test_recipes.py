@@ -12,7 +12,7 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 import space.checkpoints  # noqa: F401  # makes marque_cnn known to timm
-from space.checkpoints import open_checkpoint
+from space.checkpoints import GRAPH, open_checkpoint
 from trainer.toys import CLASSES
 from trainer.toys import main as draw_toys
 from trainer.training.config import RECIPES, ConfigError, TrainConfig, parse_config, read_recipe
@@ -163,6 +163,8 @@ def test_the_smoke_recipe_trains_on_toys(tmp_path, capsys):
     )
     assert result.returncode == 0, result.stderr
     assert open_checkpoint(out / "checkpoint").labels == tuple(CLASSES)
+    assert "model.onnx: differs from PyTorch by at most" in result.stdout
+    assert (out / "checkpoint" / GRAPH).is_file()
     # What a run prints of its settings is a recipe.
     mine = tmp_path / "mine.toml"
     mine.write_text("\n".join(re.findall(r"^\w+ = .*$", result.stdout, re.MULTILINE)))

@@ -54,7 +54,7 @@ dataset_info:
 """
 OPTIONS = (
     "--stream --model test_efficientnet --weights none --train-size 32 --test-size 32 "
-    "--cache-size 40 --batch-size 8 --lr 0.003 --stream-buffer 10"
+    "--cache-size 40 --batch-size 8 --lr 0.003 --stream-buffer 10 --no-graph"
 ).split()
 
 

@@ -27,7 +27,7 @@ def photos(tmp_path_factory) -> Path:
 
 def train(photos: Path, out: Path, tracker: str, start: list[str]):
     data = [f"--data=cars={photos}", f"--cache={photos.parent / 'cache'}", f"--out={out}"]
-    small = ["--train-size=32", "--test-size=32", "--cache-size=40"]
+    small = ["--train-size=32", "--test-size=32", "--cache-size=40", "--no-graph"]
     return subprocess.run(
         [sys.executable, *start, "--recipe=smoke", *data, *small, f"--tracker={tracker}"],
         cwd=ROOT,

@@ -30,7 +30,7 @@ CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo 
 OPTIONS = (
     "--model test_efficientnet --weights none --train-size 32 --test-size 32 --cache-size 40 "
     "--batch-size 8 --split 60/20/20 --keep-non-exteriors --lr 0.003 --epochs 3 "
-    "--mixup 0.2 --cutmix 1 --shrink 0.2 --license cc-by-4.0"
+    "--mixup 0.2 --cutmix 1 --shrink 0.2 --license cc-by-4.0 --no-graph"
 ).split()
 
 

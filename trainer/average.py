@@ -30,6 +30,7 @@ from space.checkpoints import (
     write_json,
 )
 from space.walk import user_path
+from trainer.checkpoints import write_graph
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="of one network and the same classes")  # fmt: skip
     parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE",
                         help="of each checkpoint; equal ones without it")  # fmt: skip
+    parser.add_argument("--no-graph", action="store_true",
+                        help="end without the graph, by which PyTorch is not needed")  # fmt: skip
     parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
                         help="the checkpoint folder to write; evaluate it next")  # fmt: skip
     options = parser.parse_args(arguments)
@@ -51,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CheckpointError, ValueError) as error:
         print(f"average: {error}", file=sys.stderr)
         return 1
+    if not options.no_graph:
+        print(write_graph(options.out))
     return 0
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from space.checkpoints import (
     CLASSES,
     CONFIG,
+    GRAPH,
     TRAINING,
     WEIGHTS,
     CheckpointError,
@@ -94,3 +95,16 @@ def save_checkpoint(
     (folder / CLASSES).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     write_json(folder / CONFIG, config)
     write_json(folder / TRAINING, training)
+
+
+def write_graph(folder: Path) -> str:
+    """Writes the graph of a new checkpoint, and says how that went.
+
+    A network that has none is no error: PyTorch answers for it where that is installed.
+    """
+    from trainer.export import ExportError, export  # takes seconds, and only the end needs it
+
+    try:
+        return f"{folder / GRAPH}: differs from PyTorch by at most {export(folder):.0e}"
+    except ExportError as error:
+        return f"no graph, so PyTorch has to answer for this checkpoint: {error}"

@@ -32,7 +32,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import TRAINING, CheckpointError, file_hash, write_json
 from space.preprocessing import CarCrop
-from trainer.checkpoints import save_checkpoint
+from trainer.checkpoints import save_checkpoint, write_graph
 from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes
@@ -97,6 +97,9 @@ def train(config: TrainConfig) -> Path:
         config = _halved(config, accelerator)
         accelerator.free_memory()
         give_back_freed_memory()
+    if config.graph and accelerator.is_main_process:
+        print(write_graph(config.out / CHECKPOINT), flush=True)
+    accelerator.wait_for_everyone()
     accelerator.end_training()
     return config.out / CHECKPOINT
 

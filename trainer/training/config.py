@@ -188,7 +188,7 @@ class TrainConfig(
     def as_json(self) -> dict[str, Any]:
         """The settings that make the run what it is: not where it lies, nor whether it resumes."""
         settings = asdict(self)
-        for name in ("out", "cache", "resume", "tracker"):
+        for name in ("out", "cache", "resume", "graph", "tracker"):
             del settings[name]
         settings["data"] = list(self.data)
         settings["split_file"] = self.split_file and str(self.split_file)

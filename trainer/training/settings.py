@@ -36,6 +36,9 @@ class RunSettings:
     resume: bool = option("go on with the run in --out where it stopped", False)
     seed: int = option("for the split, the order of photos and the augmentation", 0)
     cache: Path = option("where decoded photos are kept", Path(".cache/photos"))
+    graph: bool = option(
+        "end with the checkpoint's graph, by which it is answered without PyTorch", True
+    )
     tracker: str = option(
         "also show the curves in TensorBoard or trackio, which are installed on their own; "
         "log.csv and curves.png are written always",
