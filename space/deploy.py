@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download, metadata_load, metadata_save
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.checkpoints import BUNDLED, WANTED, Checkpoint, CheckpointError, open_checkpoint
+from space.checkpoints import BUNDLED, GRAPH, WANTED, Checkpoint, CheckpointError, open_checkpoint
 from space.detector import NANODET
 from space.upload import UploadError, explained, files_below, repo_id, upload
 
@@ -92,7 +92,7 @@ def stage(folder: Path, model: str | None = None) -> None:
 
     Raises:
         CheckpointError: the model cannot be had, or is none that the page could open.
-        UploadError: it is not on the Hub, or this is not Marque's repository.
+        UploadError: it is not on the Hub or has no graph, or this is not Marque's repository.
     """
     if not _APP.is_file():
         raise UploadError(f"{_APP} is missing: deploy from a copy of Marque's repository")
@@ -116,6 +116,11 @@ def stage(folder: Path, model: str | None = None) -> None:
                 "`python -m trainer.publish`"
             )
         checkpoint = open_checkpoint(model)  # what does not open here would not open there
+        if not checkpoint.has_graph:
+            raise UploadError(
+                f"{model} has no {GRAPH}, and a Space answers without PyTorch; write it with "
+                "`python -m trainer.export FOLDER` and publish the model again"
+            )
         repo, revision = model.partition("@")[0], checkpoint.revision
         (folder / MODEL).write_text(f"{repo}@{revision}\n", encoding="utf-8")
         head |= _front_matter(repo, checkpoint)

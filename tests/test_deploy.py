@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import re
+import shutil
 import sys
 import tomllib
 import urllib.request
@@ -17,9 +18,10 @@ import yaml
 from apps import start
 from huggingface_hub import hf_hub_download
 
-from space.checkpoints import BUNDLED, WANTED
+from space.checkpoints import BUNDLED, GRAPH, WANTED
 from space.deploy import main
 from space.detector import NANODET
+from trainer.export import export
 
 ROOT = Path(__file__).parent.parent
 CARD = b"---\nlicense: mit\ndatasets:\n- org/cars\n---\n# A model\n"
@@ -57,9 +59,19 @@ def test_a_space_installs_no_package_of_training():
 
 
 @pytest.fixture(scope="module")
-def model(hub, calibrated_checkpoint):
-    """A model on the Hub with a card."""
-    files = {path.name: path.read_bytes() for path in calibrated_checkpoint.iterdir()}
+def checkpoint(calibrated_checkpoint, tmp_path_factory) -> Path:
+    """A checkpoint with its graph."""
+    folder = tmp_path_factory.mktemp("model") / "checkpoint"
+    shutil.copytree(calibrated_checkpoint, folder)
+    export(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(hub, checkpoint):
+    """A model on the Hub with a card; another one without its graph."""
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    hub.add_repo("org/no-graph", {name: file for name, file in files.items() if name != GRAPH})
     return hub.add_repo("org/model", files | {"README.md": CARD, "figures/a.png": b"png"}, tag="v1")
 
 
@@ -175,10 +187,8 @@ def test_a_space_answers_with_its_model_though_the_hub_is_away(hub, call, space,
     assert model.head in config
 
 
-def test_a_second_time_nothing_is_committed_and_a_new_model_is_one_commit(
-    hub, call, calibrated_checkpoint
-):
-    moving = hub.add_repo("org/moving", calibrated_checkpoint)
+def test_a_second_time_nothing_is_committed_and_a_new_model_is_one_commit(hub, call, checkpoint):
+    moving = hub.add_repo("org/moving", checkpoint)
     assert call(run, "org/second", "--model", "org/moving")[0] == 0
     repo = hub.repo("org/second", "space")
     assert call(run, "org/second", "--model", "org/moving")[0] == 0
@@ -198,8 +208,8 @@ def test_a_space_without_a_model_carries_the_bundled_one(hub, call):
     assert not front_matter(files["README.md"].decode()).keys() & {"models", "preload_from_hub"}
 
 
-def test_a_private_model_is_not_preloaded(hub, call, calibrated_checkpoint):
-    hub.add_repo("org/secret", calibrated_checkpoint, private=True)
+def test_a_private_model_is_not_preloaded(hub, call, checkpoint):
+    hub.add_repo("org/secret", checkpoint, private=True)
     status, printed, _ = call(run, "org/whispering", "--model", "org/secret")
     assert status == 0
     assert "give the Space a secret HF_TOKEN" in printed
@@ -223,6 +233,7 @@ def test_a_dry_run_lists_what_would_go(hub, call, model):
         ("org/nothing", "no Hub repository org/nothing that you may read"),
         ("org/model@v9", "has no revision v9"),
         ("org/poems", r"has no config\.json"),
+        ("org/no-graph", r"has no model\.onnx, and a Space answers without PyTorch"),
     ],
 )
 def test_a_model_that_would_not_open_is_not_deployed(hub, call, model, model_name, message):
@@ -243,8 +254,8 @@ def test_a_name_that_the_hub_would_not_take(capsys, name, why):
     assert why in capsys.readouterr().err
 
 
-def test_a_folder_is_no_model_of_a_space(call, calibrated_checkpoint):
-    status, _, errors = call(run, "org/broken", "--model", str(calibrated_checkpoint))
+def test_a_folder_is_no_model_of_a_space(call, checkpoint):
+    status, _, errors = call(run, "org/broken", "--model", str(checkpoint))
     assert status == 1
     assert "is a folder; a Space finds its model on the Hub" in errors
 
