@@ -145,7 +145,10 @@ class CarRecognizer:
         return self._recognize(self.preprocess.each_car(load_photo(photo)), top_k)
 
     def stream(self, photos: Iterable[PhotoSource], top_k: int = 5) -> Iterator[Recognition]:
-        """Like `predict` of a list, but lazily and in memory that does not grow with it."""
+        """Like `predict` of a list, but lazily and in memory that does not grow with it.
+
+        At most two batches of photos (2 × `BATCH_SIZE`) are taken before their answers are.
+        """
         for (recognition,) in self._stream(photos, top_k, lambda photo: [self.prepare(photo)]):
             yield recognition
 
