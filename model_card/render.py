@@ -80,11 +80,6 @@ def millions(number: float) -> str:
     return f"{number / 1e6:.1f}"
 
 
-def kilowatt_hours(joules: float) -> str:
-    """An energy in kWh."""
-    return f"{joules / 3.6e6:.3f} kWh"
-
-
 def target(written: str) -> str:
     """A share that was asked for, as JSON has it for a name: "0.98" is 98%."""
     return f"{100 * float(written):g}%"
@@ -120,7 +115,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "decimals": decimals,
     "duration": duration,
     "interval": interval,
-    "kilowatt_hours": kilowatt_hours,
     "millions": millions,
     "percent": percent,
     "plain": plain,

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mapie.classification import SplitConformalClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from space.answers import LEVELS, MAKE, MODEL, YEAR
 from space.calibration import softmax
@@ -13,7 +15,6 @@ from space.verdict import Judge
 from trainer.evaluation.calibrate import (
     COVERAGES,
     chain,
-    conformal,
     fit_calibration,
     fit_confidence,
     fit_known,
@@ -94,12 +95,37 @@ def test_few_right_answers_do_not_show_that_a_target_is_reached():
     assert fit_threshold(confidence, right, 0.98) == confidence[-1]
 
 
+class AsGiven(ClassifierMixin, BaseEstimator):
+    """Lets MAPIE work on probabilities that are there already."""
+
+    def __init__(self, classes: int):
+        self.classes_ = np.arange(classes)
+
+    def fit(self, rows, targets):
+        return self
+
+    def predict(self, rows):
+        return rows.argmax(axis=1)
+
+    def predict_proba(self, rows):
+        return rows
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
 def test_conformal_sets_are_those_of_mapie_and_hold_their_coverage():
     logits, targets = photos(3000, 0)
     probabilities = softmax(logits)
     fitted, kept = slice(0, 1500), slice(1500, 3000)
     least = fit_plausible(probabilities[fitted], targets[fitted])
-    _, sets = conformal(probabilities[fitted], targets[fitted]).predict_set(probabilities[kept])
+    oracle = SplitConformalClassifier(
+        AsGiven(probabilities.shape[1]),
+        confidence_level=list(COVERAGES),
+        conformity_score="lac",
+        prefit=True,
+    ).conformalize(probabilities[fitted], targets[fitted])
+    _, sets = oracle.predict_set(probabilities[kept])
     for number, coverage in enumerate(COVERAGES):
         inside = probabilities[kept] >= least[f"{coverage:g}"]
         assert (inside == sets[:, :, number]).mean() > 0.999  # but for ties in the last digit

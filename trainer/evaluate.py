@@ -24,7 +24,6 @@ if not __package__:  # run as a script: the repository is the place to import fr
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-from mapie import __version__ as mapie_version
 
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
 from space.gate import GATE, FeatureGate
@@ -255,7 +254,6 @@ def calibrate(
                 "file_sha256": file_hash(split_file) if split_file else None,
                 "photos": len(chosen),
             },
-            "mapie": mapie_version,
         },
     )
 

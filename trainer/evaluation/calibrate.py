@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from mapie.classification import SplitConformalClassifier
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
@@ -148,36 +146,17 @@ def _logistic(columns: list[np.ndarray], right: np.ndarray) -> tuple[list[float]
     return found.coef_[0].tolist(), float(found.intercept_[0])
 
 
-class _AsGiven(ClassifierMixin, BaseEstimator):
-    """Lets MAPIE work on probabilities that are there already."""
-
-    def __init__(self, classes: int):
-        self.classes_ = np.arange(classes)
-
-    def fit(self, rows, targets):
-        return self
-
-    def predict(self, rows):
-        return rows.argmax(axis=1)
-
-    def predict_proba(self, rows):
-        return rows
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-
 def fit_plausible(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """For each coverage the least probability of a class in the conformal set.
 
-    Split conformal prediction with the score 1 - p (Sadinle et al. 2019), by MAPIE. Of photos from
-    where these came from, at least the coverage has its class in the set.
+    Split conformal prediction with the score 1 - p (Sadinle et al. 2019, arXiv:1609.00451). Of
+    photos from where these came from, at least the coverage has its class in the set.
 
     Args:
         probabilities: shape (photos, classes).
         targets: shape (photos,).
     """
-    scores = np.sort(conformal(probabilities, targets).conformity_scores.ravel())
+    scores = np.sort(1 - probabilities[np.arange(len(targets)), targets])
     least = {}
     for coverage in COVERAGES:
         # The order statistic that leaves room for one more photo; with too few photos there is
@@ -185,17 +164,6 @@ def fit_plausible(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, f
         rank = math.ceil(coverage * (len(scores) + 1))
         least[f"{coverage:g}"] = 1 - float(scores[rank - 1]) if rank <= len(scores) else 0.0
     return least
-
-
-def conformal(probabilities: np.ndarray, targets: np.ndarray) -> SplitConformalClassifier:
-    """MAPIE's own classifier, fitted."""
-    classifier = SplitConformalClassifier(
-        _AsGiven(probabilities.shape[1]),
-        confidence_level=list(COVERAGES),
-        conformity_score="lac",
-        prefit=True,
-    )
-    return classifier.conformalize(probabilities, targets)
 
 
 def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:

@@ -24,7 +24,6 @@ from trainer.data.cache import CachedPhotos, collate
 from trainer.data.classes import Classes
 from trainer.training.augment import Augment
 from trainer.training.config import TrainConfig
-from trainer.training.energy import WATTS_PER_THREAD, Meter, kilowatt_hours
 from trainer.training.losses import Objective
 from trainer.training.optimization import Schedule, Stages, build_optimizer
 
@@ -38,8 +37,6 @@ class EpochResult:
     """One line of the run's log; shares are 0 to 1, the epoch counts from 1.
 
     `seconds` are of the whole epoch, `photos_per_second` of its training without the validation.
-    `processor_seconds` and `gpu_joules` are of the whole epoch too, over all processes, see
-    `trainer.training.energy`; None if unknown.
     """
 
     epoch: int
@@ -51,8 +48,6 @@ class EpochResult:
     validation_top5: float
     seconds: float
     photos_per_second: float
-    processor_seconds: float | None = None
-    gpu_joules: float | None = None
 
 
 class Trainer:
@@ -134,23 +129,11 @@ class Trainer:
     def cost(self) -> dict[str, Any]:
         """What the finished epochs took, those before the run was resumed included.
 
-        Reading the photos, and epochs that were broken off, are not counted. What an epoch does
-        not know is None.
+        Reading the photos, and epochs that were broken off, are not counted.
         """
-        seconds, processor_seconds, gpu_joules = (
-            None if None in values else sum(values)
-            for values in (
-                [getattr(row, name) for row in self.history]
-                for name in ("seconds", "processor_seconds", "gpu_joules")
-            )
-        )
         return {
             "epochs": len(self.history),
-            "seconds": seconds,
-            "processor_seconds": processor_seconds,
-            "watts_per_thread": WATTS_PER_THREAD,
-            "gpu_joules": gpu_joules,
-            "kwh": kilowatt_hours(processor_seconds, gpu_joules),
+            "seconds": sum(row.seconds for row in self.history),
         }
 
     @property
@@ -184,7 +167,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> EpochResult:
         config, accelerator = self._config, self._accelerator
-        started, meter = time.monotonic(), Meter(self._device)
+        started = time.monotonic()
         size = config.size_at(epoch)
         # Everything random in an epoch follows from seed, epoch and process alone, so a resumed
         # run draws what the uninterrupted one would have drawn.
@@ -229,7 +212,6 @@ class Trainer:
         train_loss = accelerator.reduce(loss_sum / len(self._train_loader), "mean").item()
         training_seconds = time.monotonic() - started
         validation_loss, top1, top5 = self._validate()
-        processor_seconds, gpu_joules = self._sum_over_processes(*meter.read())
         return EpochResult(
             epoch=epoch + 1,
             train_size=size,
@@ -240,15 +222,7 @@ class Trainer:
             validation_top5=top5,
             seconds=time.monotonic() - started,
             photos_per_second=len(self._train_loader) * config.batch_size / training_seconds,
-            processor_seconds=processor_seconds,
-            gpu_joules=gpu_joules,
         )
-
-    def _sum_over_processes(self, *numbers: float | None) -> list[float | None]:
-        """Each number summed; None where a process has none."""
-        known = [math.nan if number is None else number for number in numbers]
-        sums = self._accelerator.reduce(torch.tensor(known, device=self._device), "sum").tolist()
-        return [None if math.isnan(number) else number for number in sums]
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
         inputs = normalize(images, self._data_config)
