@@ -52,30 +52,24 @@ def test_a_kind_that_nothing_taught_is_never_the_answer(lessons):
     assert (gate.probabilities(lesson(OTHER, 50, 9).features)[:, 0] < 0.5).all()
 
 
-def test_the_threshold_spares_exteriors_and_data_sets_count_alike(lessons):
+def test_the_threshold_spares_exteriors(lessons):
     gate = fit_gate(lessons)
-    easy, hard = lesson(CAR, 500, 3).features, lesson(CAR, 500, 4).features - 15
-    threshold = fit_threshold(gate, [easy, hard])
+    exteriors = np.r_[lesson(CAR, 500, 3).features, lesson(CAR, 500, 4).features - 15]
+    threshold = fit_threshold(gate, exteriors)
 
-    def refused(features, threshold):
-        return (gate.probabilities(features)[:, 0] < threshold).mean()
+    def refused(threshold):
+        return (gate.probabilities(exteriors)[:, 0] < threshold).mean()
 
-    both = [refused(features, threshold) for features in (easy, hard)]
-    assert 0 < np.mean(both) <= REFUSED_SHARE
-    more = np.nextafter(threshold, 2)
-    assert np.mean([refused(features, more) for features in (easy, hard)]) > REFUSED_SHARE
-    assert threshold < fit_threshold(gate, [easy])
-    # The same photos many times over are no more than they were.
-    assert fit_threshold(gate, [np.tile(easy, (20, 1)), hard]) == threshold
+    assert 0 < refused(threshold) <= REFUSED_SHARE < refused(np.nextafter(threshold, 2))
 
 
-def test_one_odd_car_of_a_small_data_set_does_not_open_the_gate(lessons):
+def test_one_odd_car_does_not_open_the_gate(lessons):
     gate = fit_gate(lessons)
-    large, small = lesson(CAR, 500, 3).features, lesson(CAR, 100, 4).features
-    odd = np.r_[small[:-1], small[-1:] - 40]
+    exteriors = lesson(CAR, 500, 3).features
+    odd = np.r_[exteriors[:-1], exteriors[-1:] - 40]
     lowest = gate.probabilities(odd)[:, 0].min()
-    assert lowest < gate.probabilities(np.r_[large, small])[:, 0].min()
-    assert fit_threshold(gate, [large, large, odd]) > lowest
+    assert lowest < gate.probabilities(exteriors)[:, 0].min()
+    assert fit_threshold(gate, odd) > lowest
 
 
 def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():

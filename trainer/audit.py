@@ -25,7 +25,7 @@ from trainer.data.mislabels import suspect_labels
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.source import DataError
 from trainer.provenance import PACKAGES, git_revision, package_versions
-from trainer.report.files import write_audit
+from trainer.report.files import in_words, write_audit
 from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
 from trainer.weights import WeightsError
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Image.fromarray(pixels[data.rows[index]].transpose(1, 2, 0))
 
     write_audit(audit, options.out, picture)
-    print((options.out / "summary.txt").read_text(encoding="utf-8"))
+    print(in_words(audit))
     print(f"written: {options.out / 'report.html'}")
     return 0
 

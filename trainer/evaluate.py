@@ -227,9 +227,7 @@ def calibrate(
     threshold = None
     if lessons:
         gate = rejection.fit_gate(lessons)
-        threshold = rejection.fit_threshold(
-            gate, [looks.features[sources == name] for name in np.unique(sources)]
-        )
+        threshold = rejection.fit_threshold(gate, looks.features)
     calibration = fit_calibration(
         recognizer.labels,
         recognizer.cars,

@@ -26,7 +26,6 @@ from trainer.report.sheets import (
     write_sheets,
 )
 from trainer.report.tables import write_table
-from trainer.report.text import summary_text
 
 _THUMBNAIL = 128  # px
 _THUMBNAIL_BUDGET = 12_000_000  # characters of all thumbnails, so that the page stays under 15 MB
@@ -36,7 +35,7 @@ _SAMPLE = (8, 6)  # classes and photos of each, shown in the page
 
 
 def write_audit(audit: Audit, folder: Path, picture: Picture) -> None:
-    """Writes report.html, summary.json, summary.txt, images_metadata.csv, class_distribution.png,
+    """Writes report.html, summary.json, images_metadata.csv, class_distribution.png,
     sample_grid.png, and for each kind of finding findings/KIND.csv and sheets/KIND.png.
 
     In the CSV files a cell of text that a spreadsheet would run as a formula has an apostrophe in
@@ -75,7 +74,6 @@ def write_audit(audit: Audit, folder: Path, picture: Picture) -> None:
     _write(
         folder / "summary.json", [json.dumps(in_numbers(audit), indent=2, ensure_ascii=False), "\n"]
     )
-    _write(folder / "summary.txt", [summary_text(audit)])
     write_class_distribution(audit.sources, folder / "class_distribution.png")
     write_sample_grid(audit, folder / "sample_grid.png", picture)
     _write(folder / "report.html", _page(audit, together, picture))
@@ -94,6 +92,18 @@ def _row(photo: PhotoFacts) -> list[Any]:
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def in_words(audit: Audit) -> str:
+    """What an audit found, a line each: what it does to a training, and how often it is there."""
+    statements = words.verdict(audit, words.all_together(audit))
+    lines = [f"{said.figure} {said.text}" for said in statements]
+    for finding in audit.findings:
+        cases, photos = words.many(len(finding.cases), "case"), words.many(finding.photos, "photo")
+        lines.append(
+            f"{finding.title}: {cases}, {photos}" if finding.cases else f"{finding.title}: none"
+        )
+    return "\n".join(lines)
 
 
 def in_numbers(audit: Audit) -> dict[str, Any]:
