@@ -263,7 +263,7 @@ def start(photo: bytes, rounds: int) -> dict[str, Any]:
             rounds,
             each=1,
         )
-        memory = _run([*command, str(path)])
+        memory = _peak_memory([*command, str(path)])
     first, tenth = [], []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -282,14 +282,23 @@ def start(photo: bytes, rounds: int) -> dict[str, Any]:
     }
 
 
-def _run(command: list[str]) -> int:
+# A process starts with the most memory of the one that it was forked from. This one is small.
+_MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
+def _peak_memory(command: list[str]) -> int:
     """Runs a command to its end; returns the most memory that it had, in bytes."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}")
-    return 1024 * used.ru_maxrss
+    measure = [sys.executable, "-S", "-c", _MEASURE, *command]
+    return int(subprocess.run(measure, cwd=ROOT, capture_output=True, check=True).stdout)
 
 
 if __name__ == "__main__":

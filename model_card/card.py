@@ -285,14 +285,15 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
 def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """What each data set is known as, by the name that its user gave it.
 
-    Records that do not say go by the name alone.
+    Records that do not say go by the name alone, and so do data sets whose layout tells nothing.
     """
     found = {}
+    by_layout = {name for name, told in DATA_SETS.items() if "known_by" not in told}
     of_hub = {told["hub"]: name for name, told in DATA_SETS.items() if "hub" in told}
     for run in runs:
         for name, part in run.get("sources", {}).items():
             origin = part.get("origin", name)
-            own = f"{name} of its user's own" if name in DATA_SETS else name
+            own = f"{name} of its user's own" if name in by_layout else name
             found[name] = of_hub.get(origin, origin or own)
         if streamed := run.get("dataset", {}).get("streamed"):
             found |= dict.fromkeys(_names_of(run), of_hub.get(streamed, streamed))

@@ -18,6 +18,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,8 @@ class Converter:
         self._constants = read_weights(content["weightsManifest"], weights.read_bytes())
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
+        # What a pad node pads, by how much before and behind along each axis, and with what.
+        self._padded: dict[str, tuple[str, np.ndarray, float]] = {}
 
     def convert(self) -> onnx.GraphProto:
         """The whole graph."""
@@ -146,14 +149,26 @@ class Converter:
                 raise NotImplementedError(f"{op} {name} computes its input {number}")
             return value
 
-        def spatial(onnx_op: str, *more: str, **attributes: Any) -> None:
+        def spatial(onnx_op: str, *more: str, source: str = "", **attributes: Any) -> None:
             """A node that ONNX knows with channels first only."""
             before, after = f"{name}/nchw", f"{name}/result"
-            self._add("Transpose", [self._use(names[0])], [before], perm=[0, 3, 1, 2])
+            self._add("Transpose", [self._use(source or names[0])], [before], perm=[0, 3, 1, 2])
             self._add(onnx_op, [before, *more], [after], **attributes)
             self._add("Transpose", [after], [name], perm=[0, 2, 3, 1])
 
-        padding = "VALID" if _attribute(node, "padding") == "VALID" else "SAME_UPPER"
+        def windows(onnx_op: str, outside: float, *more: str, **attributes: Any) -> None:
+            """A node over windows, to which what lies outside of the picture has a value."""
+            attributes["strides"] = _attribute(node, "strides")[1:3]
+            source, pads, value = self._padded.get(_output(names[0]), (names[0], None, outside))
+            same = _attribute(node, "padding") != "VALID"
+            if pads is None:
+                attributes["auto_pad"] = "SAME_UPPER" if same else "VALID"
+            elif same or value != outside or pads[[0, 3]].any():
+                raise NotImplementedError(f"{op} {name} of what {names[0]} pads")
+            else:
+                attributes["pads"] = pads[1:3].T.reshape(-1).tolist()
+            spatial(onnx_op, *more, source=source, **attributes)
+
         match op:
             case "Identity" | "Sigmoid":
                 self._add(op, [self._use(names[0])], [name])
@@ -162,7 +177,12 @@ class Converter:
             case "LeakyRelu":
                 self._add(op, [self._use(names[0])], [name], alpha=_attribute(node, "alpha"))
             case "Transpose":
-                self._add(op, [self._use(names[0])], [name], perm=constant(1).tolist())
+                perm = constant(1).tolist()
+                source = _output(names[0])
+                if source in self._padded:
+                    source, pads, value = self._padded[source]
+                    self._padded[name] = name, pads[perm], value
+                self._add(op, [self._use(source)], [name], perm=perm)
             case "Reshape":
                 self._add(op, [self._use(names[0]), self._constant(constant(1))], [name])
             case "ConcatV2":
@@ -174,18 +194,14 @@ class Converter:
                 split = self._constant(sizes)
                 self._add("Split", [self._use(names[0]), split], outputs, axis=int(constant(2)))
             case "Pad" | "PadV2":
-                value = constant(2) if op == "PadV2" else np.float32(0)
-                pads = self._constant(constant(1).T.reshape(-1))
-                fill = self._constant(np.array(value, np.float32))
-                self._add("Pad", [self._use(names[0]), pads, fill], [name])
+                # What stands behind it pads by itself, and ONNX Runtime is faster so.
+                value = float(constant(2)) if op == "PadV2" else 0.0
+                self._padded[name] = self._use(names[0]), constant(1), value
             case "Conv2D":
                 kernel = self._constant(constant(1).transpose(3, 2, 0, 1), f"{name}/kernel")
-                strides = _attribute(node, "strides")[1:3]
-                spatial("Conv", kernel, strides=strides, auto_pad=padding)
+                windows("Conv", 0.0, kernel)
             case "MaxPool":
-                kernel_shape = _attribute(node, "ksize")[1:3]
-                strides = _attribute(node, "strides")[1:3]
-                spatial("MaxPool", kernel_shape=kernel_shape, strides=strides, auto_pad=padding)
+                windows("MaxPool", -math.inf, kernel_shape=_attribute(node, "ksize")[1:3])
             case "ResizeBilinear":
                 half = _attribute(node, "half_pixel_centers")
                 corners = _attribute(node, "align_corners")

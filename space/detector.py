@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from space.boxes import Box
+from space.runtime import session_options
 
 NANODET = Path(__file__).parent / "nanodet" / "nanodet.onnx"
 
@@ -20,7 +21,6 @@ MIN_SCORE = 0.35  # from which on something counts as a vehicle
 MAX_OVERLAP = 0.5  # intersection over union from which on two boxes are the same vehicle
 MAX_CARS = 12
 
-_SIDE = 416
 _MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # of blue, green and red
 _STD = np.array([57.375, 57.12, 58.395], np.float32)
 
@@ -59,9 +59,10 @@ class Detector:
         Returns:
             At most `MAX_CARS`, the most prominent first; none where there is no vehicle.
         """
-        pixels, scale = _letterboxed(picture)
         session = self._opened()
-        scores, boxes = session.run(["scores", "boxes"], {session.get_inputs()[0].name: pixels})
+        (images,) = session.get_inputs()
+        pixels, scale = _letterboxed(picture, side=images.shape[-1])
+        scores, boxes = session.run(["scores", "boxes"], {images.name: pixels})
         chosen = np.flatnonzero(scores >= MIN_SCORE)
         width, height = picture.size
         sides = np.array([width, height, width, height], np.float64) * scale
@@ -76,23 +77,21 @@ class Detector:
             if self._session is None:
                 import onnxruntime  # takes a while, and a program may never need it
 
-                options = onnxruntime.SessionOptions()
-                options.log_severity_level = 3
                 self._session = onnxruntime.InferenceSession(
-                    self._path, options, providers=["CPUExecutionProvider"]
+                    self._path, session_options(), providers=["CPUExecutionProvider"]
                 )
         return self._session
 
 
-def _letterboxed(picture: Image.Image) -> tuple[np.ndarray, float]:
+def _letterboxed(picture: Image.Image, side: int) -> tuple[np.ndarray, float]:
     """The network's input, (1, 3, side, side), and by what the picture was scaled to fit in.
 
     The picture lies in the upper left corner; the rest is the mean color.
     """
-    scale = _SIDE / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
     small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    pixels = np.zeros((1, 3, _SIDE, _SIDE), np.float32)
+    pixels = np.zeros((1, 3, side, side), np.float32)
     blue_first = np.asarray(small, np.float32)[:, :, ::-1]
     pixels[0, :, :height, :width] = ((blue_first - _MEAN) / _STD).transpose(2, 0, 1)
     return pixels, scale

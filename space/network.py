@@ -15,6 +15,7 @@ import onnxruntime
 from safetensors import SafetensorError, safe_open
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError
+from space.runtime import session_options
 
 # What goes into a graph and what comes out of it.
 INPUT, TARGET = "inputs", "target"
@@ -63,8 +64,7 @@ class OnnxEngine:
     """
 
     def __init__(self, folder: Path, classes: int, input_size: Sequence[int]):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is said below
+        options = session_options()
         weights = read_weights(folder)
         # From memory: the Hub's cache links each file from elsewhere, so that the graph would look
         # in vain for the weights beside it. And thus no graph can name another file.

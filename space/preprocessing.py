@@ -15,6 +15,10 @@ from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.detector import Detector
 from space.transforms import seen_part, to_pixels
 
+# A car with less of the photo's area than this is not what the photo is of. In validation photos it
+# is one in the background of a car so close that the detector does not find it.
+SMALLEST_SUBJECT = 0.04
+
 
 @dataclass(frozen=True)
 class CarCrop:
@@ -78,17 +82,27 @@ class Preprocessor:
         self._detector = detector or Detector()
 
     def __call__(self, picture: Image.Image) -> Prepared:
-        """The most prominent car of an upright RGB picture; all of it where none is found."""
-        return self.each_car(picture)[0]
+        """The most prominent car of an upright RGB picture.
+
+        All of the picture where no car is found, or none that fills `SMALLEST_SUBJECT` of it.
+        """
+        boxes = self._boxes(picture)
+        found = None if boxes is None else len(boxes)
+        subject = boxes[0] if boxes and boxes[0].area >= SMALLEST_SUBJECT else None
+        return Prepared(self.cut(picture, subject), subject, found)
 
     def each_car(self, picture: Image.Image) -> list[Prepared]:
         """Every car that is found, the most prominent first; else the whole picture alone."""
-        if self.car_crop is None:
-            return [Prepared(self._to_pixels(picture))]
-        boxes = [detection.box for detection in self._detector.detect(picture)]
+        boxes = self._boxes(picture)
         if not boxes:
-            return [Prepared(self.cut(picture, None), cars_found=0)]
+            return [Prepared(self.cut(picture, None), cars_found=None if boxes is None else 0)]
         return [Prepared(self.cut(picture, box), box, len(boxes)) for box in boxes]
+
+    def _boxes(self, picture: Image.Image) -> list[Box] | None:
+        """The cars in a picture, the most prominent first; None where nothing looks for them."""
+        if self.car_crop is None:
+            return None
+        return [detection.box for detection in self._detector.detect(picture)]
 
     def cut(self, picture: Image.Image, box: Box | None) -> np.ndarray:
         """The pixels of a car whose box is known; of the whole picture if that is None."""

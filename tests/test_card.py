@@ -215,6 +215,7 @@ def test_the_bundled_checkpoint_names_its_data_set_on_the_hub():
     assert {result.dataset_name for result in data.eval_results} == {
         "Stanford Cars, split by Marque",
         "Algerian Used Cars, split by Marque",
+        "Brazilian listings, split by Marque",
     }
 
 
@@ -267,7 +268,7 @@ def test_settings_that_an_older_trainer_did_not_know_are_said_to_be_so(bundled_c
         del training["config"][name]
     (bundled_copy / "training.json").write_text(json.dumps(training))
     text = card(bundled_copy, figure)
-    assert "| optimiser | not recorded, learning rate 0.00025, schedule not recorded," in text
+    assert "| optimiser | not recorded, learning rate 0.0004, schedule not recorded," in text
     assert "| head | not recorded |" in text
 
 
