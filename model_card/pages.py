@@ -1,8 +1,8 @@
 """Writes what is told of the bundled checkpoint: `python -m model_card.pages`.
 
-These are the measured part of README.md, docs/RESULTS.md and the checkpoint's own card. Their
-numbers come from its files and from `benchmarks/`, by templates that stop at whatever is missing. A
-test holds the pages to what this writes.
+These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md and the checkpoint's own
+card. Their numbers come from its files and from `benchmarks/`, by templates that stop at whatever is
+missing. A test holds the pages to what this writes.
 
 Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
 --figures FOLDER`, once it was evaluated anew.
@@ -15,7 +15,7 @@ from model_card.card import write_card
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
-BENCHMARKS = ("gate", "training", "unknown")
+BENCHMARKS = ("gate", "install", "load", "serving", "training", "unknown")
 
 # In README.md, what lies between these lines is written here.
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.DOTALL)
@@ -25,6 +25,7 @@ def main() -> None:
     """Writes the pages."""
     (ROOT / "README.md").write_text(readme(), encoding="utf-8")
     (ROOT / "docs" / "RESULTS.md").write_text(results(), encoding="utf-8")
+    (ROOT / "docs" / "SERVING.md").write_text(serving(), encoding="utf-8")
     write_card(CHECKPOINT)
 
 
@@ -38,6 +39,11 @@ def readme() -> str:
 def results() -> str:
     """The page with everything that was measured on the bundled checkpoint."""
     return render("results.md.jinja", **facts())
+
+
+def serving() -> str:
+    """The page with what answering costs, beside other ways to do it."""
+    return render("serving.md.jinja", **facts()["benchmarks"])
 
 
 def facts() -> dict[str, Any]:

@@ -334,7 +334,7 @@ def _cells(recognition: Recognition, calibrated: bool) -> Iterator[tuple[str, st
     values = {MAKE: best.make, MODEL: best.model, YEAR: str(best.year or "")}
     for rank, level in enumerate(LEVELS):
         value = html.escape(values[level])
-        share = f"{shares[level][0]:.0%}" if shares[level] and value else ""
+        share = _percent(shares[level][0]) if shares[level] and value else ""
         if not value:
             yield level.capitalize(), "", ' class="unsure"', "not known"
         elif calibrated and rank > sure:
@@ -343,6 +343,11 @@ def _cells(recognition: Recognition, calibrated: bool) -> Iterator[tuple[str, st
             yield level.capitalize(), share, ' class="unsure"', f"unsure{between}{guess}"
         else:
             yield level.capitalize(), share, "", value
+
+
+def _percent(share: float) -> str:
+    """A share as it is read; nothing is ever quite sure."""
+    return "over 99%" if share >= 0.995 else f"{share:.0%}"
 
 
 def _plausible(recognition: Recognition) -> str:

@@ -23,6 +23,17 @@ def test_the_results_page_says_what_was_measured():
     assert (ROOT / "docs" / "RESULTS.md").read_text("utf-8") == pages.results()
 
 
+def test_the_page_on_serving_says_what_was_measured():
+    assert (ROOT / "docs" / "SERVING.md").read_text("utf-8") == pages.serving()
+
+
+def test_the_table_of_what_is_installed_names_all_that_is_pinned():
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    pinned = [line.partition("==")[0] for line in lines if "==" in line]
+    told = (ROOT / "docs" / "SERVING.md").read_text("utf-8")
+    assert [name for name in pinned if f"\n| `{name}` | " not in told] == []
+
+
 def test_the_bundled_checkpoint_has_its_card():
     shown = set()
     told = card(BUNDLED, lambda name, shows: shown.add(name) or f"![{shows}](figures/{name})")
