@@ -1,8 +1,8 @@
 """What Marque costs to install and to start: `python -m benchmarks.install`.
 
-A fresh virtual environment gets `requirements.txt`; told are the seconds, the megabytes, and those
-of each distribution, with what else it brings. Then `marque photo.jpg` is taken apart in new
-processes of that environment. Nothing else should run meanwhile. Written to benchmarks/install.json.
+A fresh virtual environment gets `requirements.txt`. Told are seconds and bytes, also those of
+each distribution. Then `marque photo.jpg` is taken apart in new processes of that environment.
+Nothing else should run meanwhile. Written to benchmarks/install.json.
 """
 
 import json
@@ -30,7 +30,6 @@ print(json.dumps({
     found.metadata["Name"].lower().replace("-", "_"): {
         "bytes": sum(file.locate().stat().st_size for file in found.files or ()
                      if file.locate().is_file()),
-        "requires": found.requires or [],
     } for found in metadata.distributions()}))
 """
 # In the order in which `python -m space photo.jpg` comes to them.
@@ -74,10 +73,10 @@ def measure(folder: Path) -> dict[str, Any]:
     """All of it, in an empty folder."""
     environment = folder / "environment"
     venv.create(environment, with_pip=True)
-    python = environment / "bin" / "python"
+    python = str(environment / "bin" / "python")
     started = time.perf_counter()
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-r", ROOT / "requirements.txt"], check=True)
+    subprocess.run([*install, "-r", str(ROOT / "requirements.txt")], check=True)
     seconds = time.perf_counter() - started
     photo = folder / "car.jpg"
     draw_car(0, size=(1024, 683)).save(photo)
@@ -96,7 +95,7 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def _run(python: Path, code: str, *arguments: str) -> str:
+def _run(python: str, code: str, *arguments: str) -> str:
     command = [python, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
