@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from space.boxes import Box
-from space.runtime import session_options
+from space.runtime import open_session
 
 NANODET = Path(__file__).parent / "nanodet" / "nanodet.onnx"
 
@@ -75,11 +75,7 @@ class Detector:
     def _opened(self) -> Any:
         with self._lock:
             if self._session is None:
-                import onnxruntime  # takes a while, and a program may never need it
-
-                self._session = onnxruntime.InferenceSession(
-                    self._path, session_options(), providers=["CPUExecutionProvider"]
-                )
+                self._session = open_session(self._path)
         return self._session
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime
 from safetensors import SafetensorError, safe_open
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError
-from space.runtime import session_options
+from space.runtime import open_session
 
 # What goes into a graph and what comes out of it.
 INPUT, TARGET = "inputs", "target"
@@ -64,18 +63,11 @@ class OnnxEngine:
     """
 
     def __init__(self, folder: Path, classes: int, input_size: Sequence[int]):
-        options = session_options()
         weights = read_weights(folder)
         # From memory: the Hub's cache links each file from elsewhere, so that the graph would look
         # in vain for the weights beside it. And thus no graph can name another file.
-        options.add_external_initializers(
-            list(weights),
-            [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in weights.values()],
-        )
         try:
-            self._session = onnxruntime.InferenceSession(
-                (folder / GRAPH).read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_session((folder / GRAPH).read_bytes(), weights)
             inputs = {found.name: found.shape for found in self._session.get_inputs()}
             outputs = {output.name: output.shape for output in self._session.get_outputs()}
             fits = (

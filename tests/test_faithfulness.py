@@ -284,7 +284,8 @@ def test_real_heat_lies_on_real_cars(bundled, real_data):
         [photo.group for photo, _ in pairs],
         count=5,
     )
-    assert 0.2 < found["car"]["value"] < 0.8
+    # Cars fill more of what the network sees since they are cut out with a smaller margin: 0.61.
+    assert 0.2 < found["car"]["value"] < 0.65
     control = found["methods"][RANDOM]["share"]["value"]
     assert control == pytest.approx(found["car"]["value"], abs=0.1)
     assert found["methods"]["Eigen-CAM"]["beyond_random"]["low"] > 0.2
