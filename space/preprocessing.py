@@ -15,10 +15,6 @@ from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.detector import Detector
 from space.transforms import seen_part, to_pixels
 
-# A car with less of the photo's area than this is not what the photo is of. In validation photos it
-# is one in the background of a car so close that the detector does not find it.
-SMALLEST_SUBJECT = 0.04
-
 
 @dataclass(frozen=True)
 class CarCrop:
@@ -82,14 +78,11 @@ class Preprocessor:
         self._detector = detector or Detector()
 
     def __call__(self, picture: Image.Image) -> Prepared:
-        """The most prominent car of an upright RGB picture.
-
-        All of the picture where no car is found, or none that fills `SMALLEST_SUBJECT` of it.
-        """
+        """The most prominent car of an upright RGB picture; all of it where none is found."""
         boxes = self._boxes(picture)
         found = None if boxes is None else len(boxes)
-        subject = boxes[0] if boxes and boxes[0].area >= SMALLEST_SUBJECT else None
-        return Prepared(self.cut(picture, subject), subject, found)
+        box = boxes[0] if boxes else None
+        return Prepared(self.cut(picture, box), box, found)
 
     def each_car(self, picture: Image.Image) -> list[Prepared]:
         """Every car that is found, the most prominent first; else the whole picture alone."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from space.answers import Recognition
-from space.calibration import read_calibration
+from space.calibration import read_calibration, softmax
 from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from space.explain import overlay, scaled
 from space.gate import GATE, FeatureGate
@@ -26,6 +26,8 @@ from space.verdict import Judge
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
+# A car with less of the photo is named if the network is surer of it than of the whole photo.
+SMALL = 0.05
 # Threads that read photos beside the network.
 _READERS = os.cpu_count() or 1
 
@@ -169,7 +171,14 @@ class CarRecognizer:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        return self.preprocess(load_photo(photo))
+        picture = load_photo(photo)
+        prepared = self.preprocess(picture)
+        if prepared.box is None or prepared.box.area >= SMALL:
+            return prepared
+        # It may be a car in the background of one so close that the detector does not find it.
+        whole = prepared._replace(pixels=self.preprocess.cut(picture, None), box=None)
+        sure = softmax(self.look([prepared, whole]).logits).max(axis=1)
+        return prepared if sure[0] >= sure[1] else whole
 
     def sight(self, pixels: np.ndarray) -> Sight:
         """One pass of the network; its softmax of the logits is the `score` of every prediction.
@@ -206,7 +215,7 @@ class CarRecognizer:
                 f"as the predictions write them, for example {self.labels[0]!r}"
             )
         picture = load_photo(photo)
-        prepared = self.preprocess(picture)
+        prepared = self.prepare(picture)
         target = (
             int(self.look([prepared]).logits.argmax())
             if label is None

@@ -38,18 +38,6 @@ def test_photo_in_which_no_car_is_found_is_looked_at_whole(picture):
     assert (prepared.box, prepared.cars_found) == (None, 0)
 
 
-def test_a_car_in_the_background_is_not_what_a_photo_is_of(picture):
-    """Its detector overlooks the car that fills the photo, as happens with a close one."""
-    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), FoundAt(Box(0.0, 0.2, 0.15, 0.4)))
-    prepared = preprocess(picture)
-    assert np.array_equal(prepared.pixels, to_pixels(TINY_DATA_CONFIG)(picture))
-    assert (prepared.box, prepared.cars_found) == (None, 1)
-    (each,) = preprocess.each_car(picture)
-    assert each.box == Box(0.0, 0.2, 0.15, 0.4)
-    twentieth = Box(0.4, 0.4, 0.65, 0.6)
-    assert Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), FoundAt(twentieth))(picture).box
-
-
 def test_each_car_is_cut_out_for_itself(picture):
     preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.0), FoundAt(RIGHT, LEFT))
     each = preprocess.each_car(picture)

@@ -508,3 +508,29 @@ def test_whatever_one_photo_raises_is_its_row(tiny_recognizer, monkeypatch):
     assert [answer.error for answer in answers] == [
         None, "the photo cannot be used: MemoryError", None,
     ]  # fmt: skip
+
+
+def test_of_a_small_car_and_the_whole_photo_the_surer_view_is_taken(tiny_checkpoint):
+    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint)
+    box = Box(0.7, 0.7, 0.9, 0.9)
+    preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), FoundAt(box))
+    recognizer.preprocess = preprocess
+    taken = set()
+    for number in range(20):
+        picture = draw_car(number, size=(320, 240))
+        views = [preprocess.cut(picture, view) for view in (box, None)]
+        scores = [recognizer.sight(view[None]).logits for view in views]
+        car, whole = (float((np.exp(each) / np.exp(each).sum()).max()) for each in scores)
+        prepared = recognizer.prepare(picture)
+        assert (prepared.box is None, prepared.cars_found) == (whole > car, 1)
+        assert recognizer.predict(picture).box == prepared.box
+        taken.add(prepared.box)
+    assert taken == {box, None}
+
+
+def test_a_car_that_fills_a_twentieth_is_taken_without_a_second_look(tiny_checkpoint):
+    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint)
+    box = Box(0.25, 0.25, 0.5, 0.5)
+    recognizer.preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), FoundAt(box))
+    pictures = [draw_car(number, size=(320, 240)) for number in range(20)]
+    assert {recognizer.prepare(picture).box for picture in pictures} == {box}

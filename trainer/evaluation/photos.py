@@ -170,7 +170,7 @@ def look_at_pictures(
 
     for picture in pictures:
         rims.append(_is_rim_black(picture))
-        block.append(recognizer.preprocess(picture))
+        block.append(recognizer.prepare(picture))
         if len(block) == BATCH_SIZE:
             flush()
     if block:

@@ -197,7 +197,7 @@ def scarce(
 def drawn(recognizer: CarRecognizer) -> Lesson:
     """Pictures drawn by code, grouped by what they show."""
     kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
-    logits, features = recognizer.look([recognizer.preprocess(picture) for picture in pictures])
+    logits, features = recognizer.look([recognizer.prepare(picture) for picture in pictures])
     return Lesson(OTHER, DRAWN, features, logits, kinds)
 
 
