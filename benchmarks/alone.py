@@ -20,7 +20,7 @@ from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Share, ranks
-from trainer.evaluation.photos import find_photos, look_at
+from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.provenance import command_line, git_revision
 
 RESULT = Path(__file__).with_name("alone.json")
@@ -68,11 +68,11 @@ def marks(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Which test photos of a data set are right by each measure, and the group of each."""
     photos = [p for p in find_photos(recognizer, [name], split_file) if p.split == TEST]
-    looks = look_at(recognizer, [photo.read for photo in photos], name)
+    predictions = predict_photos(recognizer, [photo.read for photo in photos], name)
     targets = np.array([photo.target for photo in photos])
-    rank = ranks(looks.logits, targets)
+    rank = ranks(predictions.logits, targets)
     make = recognizer.judge.levels.index[MAKE]
-    best = recognizer.judge.confidences(looks.logits)[MAKE].argmax(axis=1)
+    best = recognizer.judge.confidences(predictions.logits)[MAKE].argmax(axis=1)
     found = {"top1": rank < 1, "top5": rank < 5, "make": best == make[targets]}
     return found, [photo.group for photo in photos]
 

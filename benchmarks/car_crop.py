@@ -28,7 +28,7 @@ from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import photos_below
 from trainer.data.splits import VALIDATION
 from trainer.evaluation.metrics import Share
-from trainer.evaluation.photos import JudgedPhoto, find_photos
+from trainer.evaluation.predictions import JudgedPhoto, find_photos
 from trainer.evaluation.scenes import AREAS, pasted
 
 MARGINS: tuple[float, ...] = (0.0, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2)
@@ -97,7 +97,7 @@ def _right(
     }
     prepare = to_pixels(recognizer.data_config)
     pixels = np.stack([prepare(part) for part in parts.values()])
-    best = recognizer.sight(pixels).logits.argmax(axis=1)
+    best = recognizer.forward(pixels).logits.argmax(axis=1)
     right = {way: int(number) == target for way, number in zip(parts, best, strict=True)}
     return right | {CAR_FOUND: box is not None}
 

@@ -26,7 +26,7 @@ from trainer.data.exteriors import look_for_exteriors
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.splits import TEST, TRAIN, Photo, Scheme, make_split, write_split
 from trainer.evaluation.measure import measure_accuracy
-from trainer.evaluation.photos import find_photos, look_at
+from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.provenance import PACKAGES, git_revision, package_versions
 from trainer.train import train
 from trainer.training.config import TrainConfig
@@ -108,16 +108,16 @@ def run(
     tested = [
         photo for photo in find_photos(recognizer, options.data, split_file) if photo.split == TEST
     ]
-    looks = look_at(recognizer, [photo.read for photo in tested], TEST)
+    predictions = predict_photos(recognizer, [photo.read for photo in tested], TEST)
     targets = np.array([photo.target for photo in tested])
     # What a photo is a copy of, whatever the split says.
     groups = [group_of[photo.source, photo.path] for photo in tested]
-    metrics = measure_accuracy(recognizer.judge, looks.logits, targets, groups)
+    metrics = measure_accuracy(recognizer.judge, predictions.logits, targets, groups)
     # The test photos of which no copy was trained on.
     clean = np.array([group not in trained for group in groups])
     honest = measure_accuracy(
         recognizer.judge,
-        looks.logits[torch.from_numpy(clean)],
+        predictions.logits[torch.from_numpy(clean)],
         targets[clean],
         [group for group, ok in zip(groups, clean, strict=True) if ok],
     )

@@ -23,7 +23,7 @@ from trainer.data.dataset import load_data
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.splits import EXCLUDED, TEST, Photo, write_split
 from trainer.evaluation.measure import measure_accuracy
-from trainer.evaluation.photos import find_photos, look_at
+from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.evaluation.rejection import separation
 from trainer.provenance import command_line, git_revision
 from trainer.train import train
@@ -87,12 +87,12 @@ def measure(
     """How well each score tells test photos of unknown classes from those of known ones."""
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == TEST]
-    looks = look_at(recognizer, [photo.read for photo in tested], TEST)
+    predictions = predict_photos(recognizer, [photo.read for photo in tested], TEST)
     targets = np.array([photo.target for photo in tested])
     strange = np.isin(targets, list(unknown))
     # The outputs of classes that nothing taught say nothing.
     known = [number for number in range(len(recognizer.labels)) if number not in unknown]
-    logits = looks.logits[:, known]
+    logits = predictions.logits[:, known]
     scores = {
         "max_logit": logits.max(axis=1),
         "max_probability": softmax(logits, axis=1).max(axis=1),
@@ -100,7 +100,7 @@ def measure(
     }
     accuracy = measure_accuracy(
         recognizer.judge,
-        looks.logits[~strange],
+        predictions.logits[~strange],
         targets[~strange],
         [photo.group for photo, odd in zip(tested, strange, strict=True) if not odd],
     )

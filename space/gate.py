@@ -28,7 +28,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class FeatureGate:
-    """A linear classifier on the features of `space.network.Sight`.
+    """A linear classifier on the features of `space.network.Outputs`.
 
     Attributes:
         weight, bias: float32, shapes (kinds, channels) and (kinds,).

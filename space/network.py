@@ -21,7 +21,7 @@ INPUT, TARGET = "inputs", "target"
 OUTPUTS = ("logits", "features", "cam")
 
 
-class Sight(NamedTuple):
+class Outputs(NamedTuple):
     """What a network makes of a batch of photos in one pass.
 
     Attributes:
@@ -37,8 +37,8 @@ class Sight(NamedTuple):
 class Engine(Protocol):
     """Runs a network on normalised inputs, float32, (photos, 3, height, width)."""
 
-    def __call__(self, inputs: np.ndarray) -> Sight:
-        """Looks at a batch."""
+    def __call__(self, inputs: np.ndarray) -> Outputs:
+        """Runs the network on a batch."""
         ...
 
     def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
@@ -84,9 +84,9 @@ class OnnxEngine:
         # Kept for as long as the session, which does not own what it was given.
         self._weights = weights
 
-    def __call__(self, inputs: np.ndarray) -> Sight:
+    def __call__(self, inputs: np.ndarray) -> Outputs:
         """See `Engine`."""
-        return Sight(*self._run(inputs, 0, Sight._fields))
+        return Outputs(*self._run(inputs, 0, Outputs._fields))
 
     def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
         """See `Engine`."""

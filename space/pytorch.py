@@ -19,7 +19,7 @@ from torch import nn
 from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
 from space.checkpoints import CONFIG, WEIGHTS, CheckpointError
 from space.heads import MlpHead, replace_classifier
-from space.network import Sight
+from space.network import Outputs
 
 
 def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Any:
@@ -89,7 +89,7 @@ def normalize(pixels: torch.Tensor, data_config: Mapping[str, Any]) -> torch.Ten
     return (pixels.float().div_(255) - mean) / std
 
 
-class Eyes(nn.Module):
+class FeatureExtractor(nn.Module):
     """A timm network that tells all that an `Engine` does.
 
     Args of `forward`:
@@ -97,7 +97,7 @@ class Eyes(nn.Module):
         target: the number of the class that `cam` is of, int64, shape ().
 
     Returns of `forward`:
-        logits, features: see `space.network.Sight`.
+        logits, features: see `space.network.Outputs`.
         cam: of the first photo, shape (1, rows, columns), see `space.network.Engine.cam`.
     """
 
@@ -110,7 +110,7 @@ class Eyes(nn.Module):
         self, inputs: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See the class."""
-        final, stages, start = self.look(inputs)
+        final, stages, start = self.stages(inputs)
         pooled = self.model.forward_head(final, pre_logits=True)
         features = torch.cat([*(stage.mean(dim=(2, 3)) for stage in stages), pooled], dim=1)
         # Grad-CAM: each map counts by the mean of its slopes.
@@ -120,7 +120,7 @@ class Eyes(nn.Module):
         cam = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
         return self.model.forward_head(final), features, cam
 
-    def look(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    def stages(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
         """What the head takes, the maps of every stage, and what `slopes` takes of one photo."""
         if not _reads_class_token(self.model):
             final, stages = self.model.forward_intermediates(inputs, output_fmt="NCHW")
@@ -159,7 +159,7 @@ class Slopes(nn.Module):
         self.model = model
 
     def values(self, start: torch.Tensor) -> torch.Tensor:
-        """What the heat map is made of, from what `Eyes.look` calls the start."""
+        """What the heat map is made of, from what `FeatureExtractor.stages` calls the start."""
         return self.model.blocks[-1].norm1(start) if _reads_class_token(self.model) else start
 
     def forward(self, start: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -180,12 +180,14 @@ class TorchEngine:
 
     def __init__(self, model: Any, device: str = "cpu"):
         self._device = torch.device(device)
-        self._eyes = Eyes(model.to(self._device, memory_format=torch.channels_last))
+        self._extractor = FeatureExtractor(
+            model.to(self._device, memory_format=torch.channels_last)
+        )
 
-    def __call__(self, inputs: np.ndarray) -> Sight:
+    def __call__(self, inputs: np.ndarray) -> Outputs:
         """See `Engine`."""
         logits, features, _ = self._look(inputs, 0)
-        return Sight(logits, features)
+        return Outputs(logits, features)
 
     def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
         """See `Engine`."""
@@ -196,5 +198,5 @@ class TorchEngine:
         batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(
             self._device, memory_format=torch.channels_last
         )
-        found = self._eyes(batch, torch.tensor(target, device=self._device))
+        found = self._extractor(batch, torch.tensor(target, device=self._device))
         return [part.detach().float().cpu().numpy() for part in found]

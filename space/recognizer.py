@@ -18,7 +18,7 @@ from space.explain import overlay, scaled
 from space.gate import GATE, FeatureGate
 from space.labels import Car
 from space.levels import Levels
-from space.network import Sight, engine_of
+from space.network import Outputs, engine_of
 from space.photos import PhotoError, PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.transforms import normalize
@@ -177,10 +177,10 @@ class CarRecognizer:
             return prepared
         # It may be a car in the background of one so close that the detector does not find it.
         whole = prepared._replace(pixels=self.preprocess.cut(picture, None), box=None)
-        sure = softmax(self.look([prepared, whole]).logits).max(axis=1)
+        sure = softmax(self.infer([prepared, whole]).logits).max(axis=1)
         return prepared if sure[0] >= sure[1] else whole
 
-    def sight(self, pixels: np.ndarray) -> Sight:
+    def forward(self, pixels: np.ndarray) -> Outputs:
         """One pass of the network; its softmax of the logits is the `score` of every prediction.
 
         Args:
@@ -188,9 +188,9 @@ class CarRecognizer:
         """
         return self._engine(normalize(pixels, self.data_config))
 
-    def look(self, prepared: Sequence[Prepared]) -> Sight:
-        """Looks at what was prepared, all of it in one batch."""
-        return self.sight(np.stack([part.pixels for part in prepared]))
+    def infer(self, prepared: Sequence[Prepared]) -> Outputs:
+        """Runs the network on what was prepared, as one batch."""
+        return self.forward(np.stack([part.pixels for part in prepared]))
 
     def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
         """The photo with a Grad-CAM heat map over it: where the network saw the class.
@@ -217,7 +217,7 @@ class CarRecognizer:
         picture = load_photo(photo)
         prepared = self.prepare(picture)
         target = (
-            int(self.look([prepared]).logits.argmax())
+            int(self.infer([prepared]).logits.argmax())
             if label is None
             else self.labels.index(label)
         )
@@ -233,7 +233,7 @@ class CarRecognizer:
     def _check_gate(self, gate: FeatureGate, folder: Path) -> None:
         """Fails here rather than at the first photo."""
         black = np.zeros((1, *self.data_config["input_size"]), np.uint8)
-        channels = self.sight(black).features.shape[1]
+        channels = self.forward(black).features.shape[1]
         if gate.weight.shape[1] != channels:
             raise CheckpointError(
                 f"{folder / GATE} is for {gate.weight.shape[1]} channels, but the network has "
@@ -244,7 +244,7 @@ class CarRecognizer:
         answers: list[Recognition] = []
         for start in range(0, len(prepared), BATCH_SIZE):
             batch = prepared[start : start + BATCH_SIZE]
-            logits, features = self.look(batch)
+            logits, features = self.infer(batch)
             refusals: list[str | None] = [None] * len(batch)
             if self.gate:
                 refusals = self.gate.refusals(features)

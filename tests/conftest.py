@@ -105,7 +105,7 @@ SIGHTS = {
 def calibrate(folder: Path, **changes) -> Path:
     """Writes the chosen calibration, with changes, and a gate that knows the SIGHTS by heart."""
     recognizer = CarRecognizer.from_pretrained(folder)
-    features = recognizer.look([recognizer.prepare(SIGHTS[kind]) for kind in KINDS]).features
+    features = recognizer.infer([recognizer.prepare(SIGHTS[kind]) for kind in KINDS]).features
     FeatureGate(20 * features, -10 * (features**2).sum(axis=1), 0.5).save(folder)
     calibration = replace(CHOSEN, **changes)
     hashed = {"weights_sha256": file_hash(folder / WEIGHTS)}

@@ -27,7 +27,7 @@ from trainer.evaluation.faithfulness import (
     mean_over_groups,
     road,
 )
-from trainer.evaluation.photos import find_photos, look_at, siblings_of
+from trainer.evaluation.predictions import find_photos, predict_photos, siblings_of
 
 BOX = 30  # side of the red patch, of a photo of 64 pixels
 
@@ -270,12 +270,12 @@ def test_real_heat_lies_on_real_cars(bundled, real_data):
     specs = [f"algerian_used_cars={real_data / 'algerian_used_cars'}"]
     split_file = Path("trainer/splits/official.csv")
     photos = [p for p in find_photos(bundled, specs, split_file) if p.split == TEST][:60]
-    looks = look_at(bundled, [photo.read for photo in photos], TEST)
+    predictions = predict_photos(bundled, [photo.read for photo in photos], TEST)
     # The names of the files tell, and nothing else of the project goes by them.
     assert [photo.path.split("/")[-1].startswith("back") for photo in photos] == list(
-        looks.backgroundless
+        predictions.backgroundless
     )
-    pairs = siblings_of(photos, looks.backgroundless)
+    pairs = siblings_of(photos, predictions.backgroundless)
     assert len(pairs) > 15
     found = heat_on_cars(
         bundled,

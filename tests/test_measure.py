@@ -19,7 +19,7 @@ from trainer.evaluation.measure import (
     measure_thresholds,
     measure_verdicts,
 )
-from trainer.evaluation.photos import JudgedPhoto, Looks
+from trainer.evaluation.predictions import JudgedPhoto, Predictions
 
 CARS = (
     Car("Audi", "A4", 2008),
@@ -128,7 +128,7 @@ def test_crossings_count_answers_with_classes_of_other_data_sets():
     taught = [photo("a", 0, "t"), photo("a", 3, "u"), photo("b", 1, "v"), photo("b", 3, "w")]
     tested = [photo("a", 0, "1"), photo("a", 0, "2"), photo("b", 1, "3"), photo("b", 1, "4")]
     best = np.eye(4)[[0, 1, 3, 1]]
-    looks = Looks(best, best, [None] * 4, np.zeros(4, bool))
-    found = measure_crossings(taught, tested, looks)
+    predictions = Predictions(best, best, [None] * 4, np.zeros(4, bool))
+    found = measure_crossings(taught, tested, predictions)
     assert found["a"]["any"]["value"] == found["a"]["b"]["value"] == 0.5
     assert found["b"]["any"]["value"] == found["b"]["a"]["value"] == 0

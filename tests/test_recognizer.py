@@ -519,7 +519,7 @@ def test_of_a_small_car_and_the_whole_photo_the_surer_view_is_taken(tiny_checkpo
     for number in range(20):
         picture = draw_car(number, size=(320, 240))
         views = [preprocess.cut(picture, view) for view in (box, None)]
-        scores = [recognizer.sight(view[None]).logits for view in views]
+        scores = [recognizer.forward(view[None]).logits for view in views]
         car, whole = (float((np.exp(each) / np.exp(each).sum()).max()) for each in scores)
         prepared = recognizer.prepare(picture)
         assert (prepared.box is None, prepared.cars_found) == (whole > car, 1)

@@ -34,7 +34,7 @@ from trainer.data.source import DataError, photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
-from trainer.evaluation.photos import JudgedPhoto, find_photos, look_at
+from trainer.evaluation.predictions import JudgedPhoto, find_photos, predict_photos
 from trainer.evaluation.rejection import Lesson
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scenes import measure_scenes
@@ -110,7 +110,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     if not tested:
         raise DataError(f"{_split_name(options)} has no {options.split} photo")
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
-    looks = look_at(recognizer, [photo.read for photo in tested], options.split)
+    predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     others = _others(options)
     lessons = _lessons(recognizer, photos, others, options.no_exteriors)
     if not options.keep_calibration:
@@ -125,27 +125,27 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "weights": recognizer.revision,
         "git_revision": revision,
         "data": sorted({photo.source for photo in tested}),
-        **measure.measure_all(recognizer, tested, looks),
+        **measure.measure_all(recognizer, tested, predictions),
     }
     judged: list[tuple[Lesson, np.ndarray]] = []
     if recognizer.gate:
         exam = rejection.exam(recognizer, photos)
         judged = rejection.judged(recognizer.gate, lessons, [exam])
-        metrics["rejection"] = measure.measure_rejection(recognizer, tested, looks, judged)
+        metrics["rejection"] = measure.measure_rejection(recognizer, tested, predictions, judged)
     if len(metrics["data"]) > 1:
-        metrics["crossings"] = measure.measure_crossings(photos, tested, looks)
+        metrics["crossings"] = measure.measure_crossings(photos, tested, predictions)
     if others and options.scenes:
         metrics["scenes"] = measure_scenes(recognizer, tested, others, options.scenes)
     if options.robustness:
         metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
     if options.faithfulness:
         metrics["faithfulness"] = measure.measure_faithfulness(
-            recognizer, tested, looks, options.faithfulness
+            recognizer, tested, predictions, options.faithfulness
         )
     folder = options.out or options.checkpoint.parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as draft:
-        write_report(Path(draft), recognizer, tested, looks, metrics, judged)
+        write_report(Path(draft), recognizer, tested, predictions, metrics, judged)
         files = sorted(Path(draft).iterdir())
         # By these the model card knows figures of this evaluation from those of another.
         metrics["figures"] = {path.name: file_hash(path) for path in files if path.suffix == ".png"}
@@ -221,17 +221,17 @@ def calibrate(
             "measure with the calibration that there is by --keep-calibration, or name another "
             "--split-file"
         )
-    looks = look_at(recognizer, [photo.read for photo in chosen], VALIDATION)
+    predictions = predict_photos(recognizer, [photo.read for photo in chosen], VALIDATION)
     sources = np.array([photo.source for photo in chosen])
     gate: FeatureGate | None = None
     threshold = None
     if lessons:
         gate = rejection.fit_gate(lessons)
-        threshold = rejection.fit_threshold(gate, looks.features)
+        threshold = rejection.fit_threshold(gate, predictions.features)
     calibration = fit_calibration(
         recognizer.labels,
         recognizer.cars,
-        looks.logits,
+        predictions.logits,
         np.array([photo.target for photo in chosen]),
         [photo.group for photo in chosen],
         sources,

@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError, open_checkpoint
 from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
-from space.pytorch import Eyes, Slopes, TorchEngine
+from space.pytorch import FeatureExtractor, Slopes, TorchEngine
 from space.transforms import normalize, to_pixels
 from space.walk import user_path
 from trainer.toys import draw_car
@@ -144,14 +144,14 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
     return model
 
 
-def _exportable(model: Any, photo: torch.Tensor) -> Eyes:
+def _exportable(model: Any, photo: torch.Tensor) -> FeatureExtractor:
     """A network with the slopes of its head as steps of their own: exporters know no gradients."""
-    eyes = Eyes(model)
+    extractor = FeatureExtractor(model)
     with torch.no_grad():
-        *_, start = eyes.look(photo)
+        *_, start = extractor.stages(photo)
     # In one layout: in another one pooling takes steps that only PyTorch has.
-    eyes.slopes = _TracedSlopes(model, start.contiguous())
-    return eyes
+    extractor.slopes = _TracedSlopes(model, start.contiguous())
+    return extractor
 
 
 class _TracedSlopes(Slopes):

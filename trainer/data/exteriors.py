@@ -95,7 +95,7 @@ class Sightings:
 def look_for_exteriors(
     photos: Sequence[Photo], pixels: np.ndarray, rows: Sequence[int]
 ) -> Sightings:
-    """Looks at every photo.
+    """Scores every photo.
 
     Args:
         photos: with their groups; a photo whose copy shows a car from outside does so too.

@@ -96,7 +96,7 @@ def road(
     for index in tqdm(chosen, desc="ROAD", unit="photo"):
         prepared = recognizer.prepare(readers[index]())
         pixels = torch.from_numpy(prepared.pixels)
-        target = int(recognizer.look([prepared]).logits.argmax())
+        target = int(recognizer.infer([prepared]).logits.argmax())
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))
         hottest, coldest = _removed(recognizer, pixels, target, heats, seed)
         scores = (coldest - hottest) / 2
@@ -145,7 +145,7 @@ def heat_on_cars(
     for index in tqdm(chosen, desc="heat on cars", unit="photo"):
         prepared = recognizer.prepare(readers[index]())
         pixels = torch.from_numpy(prepared.pixels)
-        target = int(recognizer.look([prepared]).logits.argmax())
+        target = int(recognizer.infer([prepared]).logits.argmax())
         # Framed as the photo was, whatever the detector would find in the sibling.
         car = car_mask(recognizer.preprocess.cut(load_photo(siblings[index]()), prepared.box))
         heats = _heats(explainer, recognizer, pixels, target, (seed, index))

@@ -14,7 +14,7 @@ from space.verdict import Judge
 from trainer.evaluation.calibrate import chain, right_at
 from trainer.evaluation.faithfulness import heat_on_cars, road
 from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
-from trainer.evaluation.photos import JudgedPhoto, Looks, look_at, siblings_of
+from trainer.evaluation.predictions import JudgedPhoto, Predictions, predict_photos, siblings_of
 from trainer.evaluation.rejection import (
     DRAWN,
     Lesson,
@@ -173,14 +173,14 @@ def measure_verdicts(
 
 
 def measure_all(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], looks: Looks
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], predictions: Predictions
 ) -> dict[str, Any]:
     """Accuracy, over all and apart by data set and background; confidences, verdicts and sets."""
-    judge, logits = recognizer.judge, looks.logits
+    judge, logits = recognizer.judge, predictions.logits
     targets = np.array([photo.target for photo in photos])
     groups = [photo.group for photo in photos]
     sources = np.array([photo.source for photo in photos])
-    backgrounds = np.where(looks.backgroundless, "removed", "original")
+    backgrounds = np.where(predictions.backgroundless, "removed", "original")
 
     def apart(names: np.ndarray) -> dict[str, Any]:
         return {
@@ -191,20 +191,20 @@ def measure_all(
 
     result = measure_accuracy(judge, logits, targets, groups)
     if recognizer.preprocess.car_crop:
-        result["car_found"] = _found(looks)
+        result["car_found"] = _found(predictions)
     if len(set(sources)) > 1:
         result["sources"] = apart(sources)
     # Only data sets that have many of both tell what a background is worth.
     both = [
         name
         for name in np.unique(sources)
-        if 0.1 < looks.backgroundless[sources == name].mean() < 0.9
+        if 0.1 < predictions.backgroundless[sources == name].mean() < 0.9
     ]
     if both:
         named = np.char.add(np.char.add(sources, ", "), backgrounds)
         result["backgrounds"] = apart(np.where(np.isin(sources, both), named, ""))
     result["calibration"] = measure_calibration(judge, logits, targets)
-    recognitions = recognize(recognizer, looks)
+    recognitions = recognize(recognizer, predictions)
     right = logits.argmax(axis=1) == targets
     result["verdicts"] = measure_verdicts(recognitions, right, groups)
     if judge.calibration:
@@ -214,7 +214,7 @@ def measure_all(
 
 
 def measure_crossings(
-    photos: Sequence[JudgedPhoto], tested: Sequence[JudgedPhoto], looks: Looks
+    photos: Sequence[JudgedPhoto], tested: Sequence[JudgedPhoto], predictions: Predictions
 ) -> dict[str, dict[str, Any]]:
     """How often a car is answered with a class that only other data sets have.
 
@@ -223,7 +223,7 @@ def measure_crossings(
 
     Args:
         photos: all of the data sets, which say what classes each has.
-        tested, looks: those to judge by.
+        tested, predictions: those to judge by.
 
     Returns:
         For each data set: the share of its photos so answered (`any`), and the share answered with
@@ -232,7 +232,7 @@ def measure_crossings(
     classes: dict[str, set[int]] = {}
     for photo in photos:
         classes.setdefault(photo.source, set()).add(photo.target)
-    best = looks.logits.argmax(axis=1)
+    best = predictions.logits.argmax(axis=1)
     sources = np.array([photo.source for photo in tested])
     groups = [photo.group for photo in tested]
     result: dict[str, dict[str, Any]] = {}
@@ -247,17 +247,17 @@ def measure_crossings(
     return result
 
 
-def _found(looks: Looks) -> float:
+def _found(predictions: Predictions) -> float:
     """In which share of the photos the detector found a car."""
-    return float(np.mean([box is not None for box in looks.boxes]))
+    return float(np.mean([box is not None for box in predictions.boxes]))
 
 
-def recognize(recognizer: CarRecognizer, looks: Looks) -> list[Recognition]:
+def recognize(recognizer: CarRecognizer, predictions: Predictions) -> list[Recognition]:
     """The answers to photos that the network has looked at already."""
-    refusals: list[str | None] = [None] * len(looks.logits)
+    refusals: list[str | None] = [None] * len(predictions.logits)
     if recognizer.gate:
-        refusals = recognizer.gate.refusals(looks.features)
-    return recognizer.judge.recognitions(looks.logits, refusals, top_k=1)
+        refusals = recognizer.gate.refusals(predictions.features)
+    return recognizer.judge.recognitions(predictions.logits, refusals, top_k=1)
 
 
 def _those(names: Sequence[str], chosen: np.ndarray) -> list[str]:
@@ -267,19 +267,19 @@ def _those(names: Sequence[str], chosen: np.ndarray) -> list[str]:
 def measure_rejection(
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
-    looks: Looks,
+    predictions: Predictions,
     others: Sequence[tuple[Lesson, np.ndarray]],
 ) -> dict[str, Any]:
     """How many photos are refused, of exteriors by data set and of everything else by kind.
 
     Args:
-        photos, looks: exteriors to judge by.
+        photos, predictions: exteriors to judge by.
         others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
     gate, judge = recognizer.gate, recognizer.judge
     assert gate
-    cars = gate.probabilities(looks.features)[:, 0]
-    unknown = judge.unknown(looks.logits)
+    cars = gate.probabilities(predictions.features)[:, 0]
+    unknown = judge.unknown(predictions.logits)
     sources = np.array([photo.source for photo in photos])
     groups = [photo.group for photo in photos]
     result: dict[str, Any] = {"threshold": gate.threshold, "exteriors": {}, "others": {}}
@@ -323,23 +323,23 @@ def measure_robustness(
     readers = [photo.read for photo in chosen]
     result: dict[str, Any] = {}
     for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
-        looks = look_at(recognizer, readers, name, change)
-        right = looks.logits.argmax(axis=1) == targets
-        scores = recognizer.judge.confidences(looks.logits)
+        predictions = predict_photos(recognizer, readers, name, change)
+        right = predictions.logits.argmax(axis=1) == targets
+        scores = recognizer.judge.confidences(predictions.logits)
         make = recognizer.judge.levels.index[MAKE]
         result[name] = {
             "photos": len(chosen),
             "top1": Share.of_marks(right, groups),
-            "top5": Share.of_marks(ranks(looks.logits, targets) < 5, groups),
+            "top5": Share.of_marks(ranks(predictions.logits, targets) < 5, groups),
             "make": Share.of_marks(scores[MAKE].argmax(axis=1) == make[targets], groups),
-            **({"car_found": _found(looks)} if recognizer.preprocess.car_crop else {}),
-            **measure_verdicts(recognize(recognizer, looks), right, groups),
+            **({"car_found": _found(predictions)} if recognizer.preprocess.car_crop else {}),
+            **measure_verdicts(recognize(recognizer, predictions), right, groups),
         }
     return result
 
 
 def measure_faithfulness(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], looks: Looks, count: int
+    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], predictions: Predictions, count: int
 ) -> dict[str, Any]:
     """ROAD, and the heat on the car where a sibling with its background painted out shows it."""
     result = {
@@ -350,7 +350,7 @@ def measure_faithfulness(
             count=count,
         )
     }
-    pairs = siblings_of(photos, looks.backgroundless)
+    pairs = siblings_of(photos, predictions.backgroundless)
     if pairs:
         result["heat_on_cars"] = heat_on_cars(
             recognizer,

@@ -32,7 +32,7 @@ from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST, TRAIN
 from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
-from trainer.evaluation.photos import JudgedPhoto, look_at
+from trainer.evaluation.predictions import JudgedPhoto, predict_photos
 from trainer.evaluation.robustness import CONDITIONS
 
 # The share of validation exteriors that may be refused.
@@ -155,10 +155,10 @@ def lesson(
     groups: Sequence[str] = (),
     change: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Lesson:
-    """Looks at photos of one kind; without groups each is a group of its own."""
-    looks = look_at(recognizer, readers, name, change)
+    """Features of photos of one kind; without groups each is a group of its own."""
+    predictions = predict_photos(recognizer, readers, name, change)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
-    return Lesson(kind, name, looks.features, looks.logits, named)
+    return Lesson(kind, name, predictions.features, predictions.logits, named)
 
 
 def crop_of_a_part(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -197,7 +197,7 @@ def scarce(
 def drawn(recognizer: CarRecognizer) -> Lesson:
     """Pictures drawn by code, grouped by what they show."""
     kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
-    logits, features = recognizer.look([recognizer.prepare(picture) for picture in pictures])
+    logits, features = recognizer.infer([recognizer.prepare(picture) for picture in pictures])
     return Lesson(OTHER, DRAWN, features, logits, kinds)
 
 

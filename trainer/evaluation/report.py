@@ -23,7 +23,7 @@ from trainer.evaluation.figures.gallery import Shown, write_gallery
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.pairs import write_worst_pairs
 from trainer.evaluation.measure import AS_IT_IS, recognize
-from trainer.evaluation.photos import JudgedPhoto, Looks
+from trainer.evaluation.predictions import JudgedPhoto, Predictions
 from trainer.evaluation.rejection import Lesson
 
 _SHOWN = 8  # right answers in the gallery, and as many wrong ones
@@ -33,25 +33,25 @@ def write_report(
     folder: Path,
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
-    looks: Looks,
+    predictions: Predictions,
     metrics: Mapping[str, Any],
     others: Sequence[tuple[Lesson, np.ndarray]],
 ) -> None:
     """Writes all figures and tables.
 
     Args:
-        photos, looks: what was measured on.
+        photos, predictions: what was measured on.
         metrics: what metrics.json holds.
         others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
     split = metrics["split"]["name"]
     targets = np.array([photo.target for photo in photos])
-    best = looks.logits.argmax(axis=1)
+    best = predictions.logits.argmax(axis=1)
     outcome = Outcome(recognizer.labels, recognizer.cars, targets, best, split)
     write_confusion(folder, outcome)
     write_worst_pairs(folder, outcome)
     write_classes(folder, outcome)
-    _draw_confidences(folder, recognizer, looks, targets, metrics)
+    _draw_confidences(folder, recognizer, predictions, targets, metrics)
     if "robustness" in metrics:
         shares = {
             name: tuple(found["top1"][end] for end in ("value", "low", "high"))
@@ -61,16 +61,16 @@ def write_report(
         write_robustness(folder, clean, shares, count, split)
     if recognizer.gate:
         gate = recognizer.gate
-        cars = gate.probabilities(looks.features)[:, 0]
+        cars = gate.probabilities(predictions.features)[:, 0]
         scores = {f"car exteriors, {split}": cars} | {lesson.name: row for lesson, row in others}
         write_rejection(folder, scores, gate.threshold)
-    _draw_gallery(folder, recognizer, photos, looks, targets == best, split)
+    _draw_gallery(folder, recognizer, photos, predictions, targets == best, split)
 
 
 def _draw_confidences(
     folder: Path,
     recognizer: CarRecognizer,
-    looks: Looks,
+    predictions: Predictions,
     targets: np.ndarray,
     metrics: Mapping[str, Any],
 ) -> None:
@@ -78,7 +78,7 @@ def _draw_confidences(
 
     def panel(when: str, level: str) -> Confidences:
         asked = judge if when == "after" else replace(judge, calibration=None)
-        scores = asked.confidences(looks.logits)[level]
+        scores = asked.confidences(predictions.logits)[level]
         top, best = scores.max(axis=1), scores.argmax(axis=1)
         right = best == judge.levels.index[level][targets]
         name = f"{level}, {when} calibration"
@@ -90,11 +90,11 @@ def _draw_confidences(
     levels = [panel("after", level) for level in LEVELS]
     write_reliability(folder / "reliability_levels.png", levels, split)
     if judge.calibration:
-        right = looks.logits.argmax(axis=1) == targets
+        right = predictions.logits.argmax(axis=1) == targets
         thresholds = {
             target: levels[YEAR] for target, levels in judge.calibration.thresholds.items()
         }
-        sure = chain(judge, looks.logits)[YEAR]
+        sure = chain(judge, predictions.logits)[YEAR]
         write_risk_coverage(folder, sure, right, thresholds, split, YEAR)
 
 
@@ -102,7 +102,7 @@ def _draw_gallery(
     folder: Path,
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
-    looks: Looks,
+    predictions: Predictions,
     right: np.ndarray,
     split: str,
 ) -> None:
@@ -111,9 +111,9 @@ def _draw_gallery(
     def shown(numbers: np.ndarray) -> list[Shown]:
         chosen = rng.permutation(numbers)[:_SHOWN]
         some = replace(
-            looks,
-            logits=looks.logits[chosen],
-            features=looks.features[chosen],
+            predictions,
+            logits=predictions.logits[chosen],
+            features=predictions.features[chosen],
         )
         return [
             Shown(

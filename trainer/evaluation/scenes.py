@@ -17,7 +17,7 @@ from space.preprocessing import Prepared, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
 from trainer.evaluation.metrics import Share
-from trainer.evaluation.photos import JudgedPhoto, look_at_pictures, read_pictures
+from trainer.evaluation.predictions import JudgedPhoto, predict_pictures, read_pictures
 
 # What the car's photo takes of the scene's area.
 AREAS = {"a half": 1 / 2, "a quarter": 1 / 4, "a tenth": 1 / 10}
@@ -93,13 +93,13 @@ def _measure_size(
             whole_photos.append(whole(picture))
             yield picture
 
-    looks = look_at_pictures(recognizer, scenes(), name)
+    predictions = predict_pictures(recognizer, scenes(), name)
     groups = [photo.group for photo in photos]
     targets = np.array([photo.target for photo in photos])
-    right = looks.logits.argmax(axis=1) == targets
+    right = predictions.logits.argmax(axis=1) == targets
     make = recognizer.judge.levels.index[MAKE]
-    named = recognizer.judge.confidences(looks.logits)[MAKE].argmax(axis=1)
-    answers = recognize(recognizer, looks)
+    named = recognizer.judge.confidences(predictions.logits)[MAKE].argmax(axis=1)
+    answers = recognize(recognizer, predictions)
     rejected = np.array([answer.verdict == REJECTED for answer in answers])
     found = {
         "photos": len(photos),
@@ -111,8 +111,8 @@ def _measure_size(
     if recognizer.preprocess.car_crop:
         starts = range(0, len(whole_photos), BATCH_SIZE)
         logits = np.concatenate(
-            [recognizer.look(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
+            [recognizer.infer(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
         )
         found["whole_photo"] = Share.of_marks(logits.argmax(axis=1) == targets, groups)
-        found["car_found"] = float(np.mean([box is not None for box in looks.boxes]))
+        found["car_found"] = float(np.mean([box is not None for box in predictions.boxes]))
     return found

@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from space.boxes import Box
-from space.network import Sight
+from space.network import Outputs
 from space.photos import PhotoError, load_photo
 from space.preprocessing import Prepared
 from space.recognizer import BATCH_SIZE, CarRecognizer
@@ -98,12 +98,12 @@ def find_photos(
 
 
 @dataclass(frozen=True)
-class Looks:
+class Predictions:
     """What the network makes of photos.
 
     Attributes:
         logits: float32, shape (photos, classes).
-        features: float32, shape (photos, channels), see `space.network.Sight`.
+        features: float32, shape (photos, channels), see `space.network.Outputs`.
         boxes: the car that was cut out of each photo; None where all of it was looked at.
         backgroundless: whether the background was painted black, bool, shape (photos,).
     """
@@ -114,13 +114,13 @@ class Looks:
     backgroundless: np.ndarray
 
 
-def look_at(
+def predict_photos(
     recognizer: CarRecognizer,
     readers: Sequence[Callable[[], bytes]],
     what: str,
     change: Callable[[Image.Image], Image.Image] | None = None,
-) -> Looks:
-    """Looks at photos as the recogniser would.
+) -> Predictions:
+    """What the recognizer predicts for photos.
 
     Args:
         readers: for each photo a function that returns its file's bytes.
@@ -131,7 +131,7 @@ def look_at(
         DataError: a photo cannot be read.
     """
     pictures = read_pictures(readers, what)
-    return look_at_pictures(recognizer, map(change, pictures) if change else pictures, what)
+    return predict_pictures(recognizer, map(change, pictures) if change else pictures, what)
 
 
 def read_pictures(readers: Sequence[Callable[[], bytes]], what: str) -> Iterator[Image.Image]:
@@ -147,10 +147,10 @@ def read_pictures(readers: Sequence[Callable[[], bytes]], what: str) -> Iterator
             raise DataError(f"a photo cannot be read: {error}") from None
 
 
-def look_at_pictures(
+def predict_pictures(
     recognizer: CarRecognizer, pictures: Iterable[Image.Image], what: str
-) -> Looks:
-    """Looks at upright RGB pictures as the recogniser would.
+) -> Predictions:
+    """What the recognizer predicts for upright RGB pictures.
 
     Args:
         what: they are, for the error.
@@ -158,13 +158,13 @@ def look_at_pictures(
     Raises:
         DataError: there is none.
     """
-    looks: list[Sight] = []
+    outputs: list[Outputs] = []
     rims = []
     boxes: list[Box | None] = []
     block: list[Prepared] = []
 
     def flush() -> None:
-        looks.append(recognizer.look(block))
+        outputs.append(recognizer.infer(block))
         boxes.extend(part.box for part in block)
         block.clear()
 
@@ -175,11 +175,11 @@ def look_at_pictures(
             flush()
     if block:
         flush()
-    if not looks:
+    if not outputs:
         raise DataError(f"there are no {what} photos")
-    return Looks(
-        np.concatenate([look.logits for look in looks]),
-        np.concatenate([look.features for look in looks]),
+    return Predictions(
+        np.concatenate([output.logits for output in outputs]),
+        np.concatenate([output.features for output in outputs]),
         boxes,
         np.array(rims),
     )
