@@ -18,7 +18,7 @@ from space.checkpoints import write_json
 from space.walk import user_path
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import DataSet, read_photos
-from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.exteriors import ExteriorScores, score_exteriors
 from trainer.data.mislabels import suspect_labels
 from trainer.evaluation.metrics import Share
 from trainer.provenance import git_revision
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     cache = PhotoCache(options.cache, geometry(256))
     algerian = read_photos(["algerian_used_cars"], cache)
-    sightings = look_for_exteriors(algerian.photos, cache.pixels(), algerian.rows)
+    scores = score_exteriors(algerian.photos, cache.pixels(), algerian.rows)
     stanford = read_photos(["stanford_cars"], cache)
     result = {
         "command": "python -m benchmarks.findings",
@@ -47,8 +47,8 @@ def main() -> None:
             "same_file_again": len(algerian.photos) - len({p.key for p in algerian.photos}),
             "blacked_out": len(algerian.copies.siblings),
             "siblings": siblings(algerian),
-            "no_exterior": no_exterior(algerian, sightings),
-            "wrong_labels": [wrong_labels(algerian, sightings, seed) for seed in range(SEEDS)],
+            "no_exterior": no_exterior(algerian, scores),
+            "wrong_labels": [wrong_labels(algerian, scores, seed) for seed in range(SEEDS)],
         },
         "stanford_cars": {
             "photos": len(stanford.photos),
@@ -80,14 +80,14 @@ def siblings(data: DataSet) -> dict[str, Any]:
     }
 
 
-def no_exterior(data: DataSet, sightings: Sightings) -> dict[str, int]:
+def no_exterior(data: DataSet, scores: ExteriorScores) -> dict[str, int]:
     """How many of the photos of no exterior are found, and how many others."""
-    found = {data.photos[index].path for index in sightings.no_exterior.nonzero()[0]}
+    found = {data.photos[index].path for index in scores.no_exterior.nonzero()[0]}
     known = {row["photo"] for row in _rows("algerian_no_exterior.csv")}
     return {"known": len(known), "found": len(known & found), "false_alarms": len(found - known)}
 
 
-def wrong_labels(data: DataSet, sightings: Sightings, seed: int) -> dict[str, Any]:
+def wrong_labels(data: DataSet, scores: ExteriorScores, seed: int) -> dict[str, Any]:
     """Precision and recall of wrong labels among which some were planted.
 
     Labels that were wrong before count as false alarms, so the precision is a lower bound.
@@ -104,7 +104,7 @@ def wrong_labels(data: DataSet, sightings: Sightings, seed: int) -> dict[str, An
         int((target + shift.get(group, 0)) % classes)
         for target, group in zip(targets, groups, strict=True)
     ]
-    suspects = suspect_labels(sightings.features, wrong, groups.tolist(), seed)
+    suspects = suspect_labels(scores.features, wrong, groups.tolist(), seed)
     told = {groups[suspect.photo] for suspect in suspects}
     right = len(told & set(chosen))
     return {

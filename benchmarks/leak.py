@@ -22,7 +22,7 @@ from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.dataset import DataSet, load_data
-from trainer.data.exteriors import look_for_exteriors
+from trainer.data.exteriors import score_exteriors
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.splits import TEST, TRAIN, Photo, Scheme, make_split, write_split
 from trainer.evaluation.measure import measure_accuracy
@@ -53,8 +53,8 @@ def main() -> None:
     options = parser.parse_args()
     cache = cache_of(options)
     data = load_data(options.data, cache, columns=columns_of(options), exteriors=False)
-    sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)
-    photos = sightings.excluding(data.photos)
+    scores = score_exteriors(data.photos, cache.pixels(), data.rows)
+    photos = scores.excluding(data.photos)
     rows = []
     for seed in range(options.seeds):
         for kind in ("random", "grouped"):

@@ -10,37 +10,41 @@ import pytest
 
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import load_data
-from trainer.data.exteriors import MAX_CAR, MIN_CAR, MIN_COMPANY, Sightings, look_for_exteriors
+from trainer.data.exteriors import MAX_CAR, MIN_CAR, MIN_SIMILARITY, ExteriorScores, score_exteriors
 from trainer.data.splits import EXCLUDED, Photo
 
 # Labelled by eye: the 21 photos of no exterior among those of the Algerian set that are here.
 LABELLED = Path("benchmarks/algerian_no_exterior.csv")
 
 
-def sightings(car: float, company: float) -> Sightings:
-    return Sightings(
+def scores_of(car: float, neighbor_similarity: float) -> ExteriorScores:
+    return ExteriorScores(
         np.array([car], np.float32),
-        np.array([company], np.float32),
+        np.array([neighbor_similarity], np.float32),
         ["seat belt"],
         np.zeros((1, 4), np.float16),
     )
 
 
 @pytest.mark.parametrize(
-    ("car", "company", "outside"),
+    ("car", "neighbor_similarity", "outside"),
     [
         (MIN_CAR / 2, 1.0, True),  # no car at all
-        ((MIN_CAR + MAX_CAR) / 2, MIN_COMPANY / 2, True),  # something of a car, and alone with it
+        (
+            (MIN_CAR + MAX_CAR) / 2,
+            MIN_SIMILARITY / 2,
+            True,
+        ),  # something of a car, and alone with it
         ((MIN_CAR + MAX_CAR) / 2, 1.0, False),  # little of a car, like the others
-        ((1 + MAX_CAR) / 2, MIN_COMPANY / 2, False),  # a car, whatever it stands before
+        ((1 + MAX_CAR) / 2, MIN_SIMILARITY / 2, False),  # a car, whatever it stands before
     ],
 )
-def test_little_car_and_no_company_is_no_exterior(car, company, outside):
-    assert sightings(car, company).no_exterior.tolist() == [outside]
+def test_little_car_and_no_company_is_no_exterior(car, neighbor_similarity, outside):
+    assert scores_of(car, neighbor_similarity).no_exterior.tolist() == [outside]
 
 
 def test_the_reason_says_what_was_seen():
-    (photo,) = sightings(0.0, 1.0).excluding([Photo("s", "a.jpg", "x", "k")])
+    (photo,) = scores_of(0.0, 1.0).excluding([Photo("s", "a.jpg", "x", "k")])
     assert photo.reason == "no car from outside: it looks like a seat belt"
     assert photo.split == EXCLUDED
 
@@ -49,11 +53,11 @@ def test_copies_share_the_best_score_of_their_group():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
     photos = [Photo("s", str(n), "x", str(n), group="same") for n in range(2)]
     photos.append(Photo("s", "2", "x", "2", group="other"))
-    found = look_for_exteriors(photos, pixels, [0, 1, 2])
+    found = score_exteriors(photos, pixels, [0, 1, 2])
     assert found.car[0] == found.car[1]
     assert found.features.shape[0] == len(found.seen) == 3
     assert all(0 <= value <= 1 for value in found.car)
-    assert not any(math.isnan(value) for value in found.company)
+    assert not any(math.isnan(value) for value in found.neighbor_similarity)
 
 
 def test_all_known_non_exteriors_are_found_with_few_false_alarms(algerian_report):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from space.walk import user_path
 from trainer.data import copies, exteriors
 from trainer.data.dataset import DataSet, read_photos
-from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.exteriors import ExteriorScores, score_exteriors
 from trainer.data.mislabels import suspect_labels
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.source import DataError
@@ -50,16 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = read_photos(options.data, cache, columns_of(options))
         pixels = cache.pixels()
-        sightings = None
+        scores = None
         if not options.no_network:
-            sightings = look_for_exteriors(data.photos, pixels, data.rows)
+            scores = score_exteriors(data.photos, pixels, data.rows)
     except (DataError, WeightsError) as error:
         print(f"audit: {error}", file=sys.stderr)
         return 1
     command = ["trainer.audit", *(sys.argv[1:] if arguments is None else arguments)]
     audit = audit_photos(
         data,
-        sightings,
+        scores,
         locations=dict(_named(spec) for spec in options.data),
         settings={
             "command": "python -m " + shlex.join(command),
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def audit_photos(
     data: DataSet,
-    sightings: Sightings | None,
+    scores: ExteriorScores | None,
     *,
     locations: Mapping[str, str],
     settings: Mapping[str, Any],
@@ -91,14 +91,14 @@ def audit_photos(
     """All that is to be said about photos.
 
     Args:
-        sightings: what an ImageNet network saw in them; without, wrong labels and photos that show
+        scores: what an ImageNet network saw in them; without, wrong labels and photos that show
             no car from outside are not looked for.
         locations: where each data set comes from, by its name.
         settings: what to tell beside the settings of this module: how it was called.
         seed: of the folds that judge labels.
     """
-    facts = _facts(data, sightings)
-    findings = find(data, sightings, seed)
+    facts = _facts(data, scores)
+    findings = find(data, scores, seed)
     told = {
         **settings,
         "fingerprint": data.fingerprint,
@@ -107,12 +107,12 @@ def audit_photos(
         "blacked_out": {"grey_levels": copies.MAX_DIFFERENCE},
         "packages": package_versions(PACKAGES),
     }
-    if sightings is not None:
+    if scores is not None:
         told["no_exterior"] = {
             "network": exteriors.NETWORK,
             "min_car": exteriors.MIN_CAR,
             "max_car": exteriors.MAX_CAR,
-            "min_company": exteriors.MIN_COMPANY,
+            "min_company": exteriors.MIN_SIMILARITY,
         }
     return Audit(summarise(facts, locations), flagged(facts, findings), findings, told)
 
@@ -123,7 +123,7 @@ def _named(spec: str) -> tuple[str, str]:
     return name, location or name
 
 
-def find(data: DataSet, sightings: Sightings | None, seed: int) -> tuple[Finding, ...]:
+def find(data: DataSet, scores: ExteriorScores | None, seed: int) -> tuple[Finding, ...]:
     """All kinds of findings, the most serious kind first; photos are numbered as in `_facts`."""
     contradictions = _contradictions(data)
     findings = [
@@ -132,8 +132,8 @@ def find(data: DataSet, sightings: Sightings | None, seed: int) -> tuple[Finding
         _exact_copies(data),
         _near_copies(data),
     ]
-    if sightings is not None:
-        findings += [_no_exterior(sightings), _wrong_labels(data, sightings, contradictions, seed)]
+    if scores is not None:
+        findings += [_no_exterior(scores), _wrong_labels(data, scores, contradictions, seed)]
     findings.append(_unusable(data))
     return tuple(findings)
 
@@ -204,9 +204,9 @@ def _near_copies(data: DataSet) -> Finding:
     )
 
 
-def _no_exterior(sightings: Sightings) -> Finding:
-    chosen = [int(index) for index in sightings.no_exterior.nonzero()[0]]
-    chosen.sort(key=lambda index: float(sightings.car[index] + sightings.company[index]))
+def _no_exterior(scores: ExteriorScores) -> Finding:
+    chosen = [int(index) for index in scores.no_exterior.nonzero()[0]]
+    chosen.sort(key=lambda index: float(scores.car[index] + scores.neighbor_similarity[index]))
     return Finding(
         "no_exterior",
         "Photos that show no car from outside",
@@ -215,8 +215,8 @@ def _no_exterior(sightings: Sightings) -> Finding:
         tuple(
             Case(
                 (index,),
-                f"seen: {sightings.seen[index]} (car {sightings.car[index]:.2f}, "
-                f"company {sightings.company[index]:.2f})",
+                f"seen: {scores.seen[index]} (car {scores.car[index]:.2f}, "
+                f"similarity {scores.neighbor_similarity[index]:.2f})",
             )
             for index in chosen
         ),
@@ -224,17 +224,17 @@ def _no_exterior(sightings: Sightings) -> Finding:
 
 
 def _wrong_labels(
-    data: DataSet, sightings: Sightings, contradictions: Finding, seed: int
+    data: DataSet, scores: ExteriorScores, contradictions: Finding, seed: int
 ) -> Finding:
     contradicting = {index for case in contradictions.cases for index in case.photos}
-    outside = sightings.no_exterior
+    outside = scores.no_exterior
     judged = [
         index
         for index in range(len(data.photos))
         if index not in contradicting and not outside[index]
     ]
     suspects = suspect_labels(
-        sightings.features[judged],
+        scores.features[judged],
         [data.photos[index].target for index in judged],
         [data.photos[index].group for index in judged],
         seed,
@@ -270,7 +270,7 @@ def _unusable(data: DataSet) -> Finding:
     )
 
 
-def _facts(data: DataSet, sightings: Sightings | None) -> tuple[PhotoFacts, ...]:
+def _facts(data: DataSet, scores: ExteriorScores | None) -> tuple[PhotoFacts, ...]:
     """A row a photo: first those of `data.photos`, then those of `data.problems`, in order."""
     headers = _headers(data.readers, len(data.photos))
     facts = []
@@ -284,8 +284,8 @@ def _facts(data: DataSet, sightings: Sightings | None) -> tuple[PhotoFacts, ...]
                 *header,
                 sha256=photo.key,
                 dhash=data.copies.hashes[index],
-                car=math.nan if sightings is None else round(float(sightings.car[index]), 4),
-                seen="" if sightings is None else sightings.seen[index],
+                car=math.nan if scores is None else round(float(scores.car[index]), 4),
+                seen="" if scores is None else scores.seen[index],
             )
         )
     facts += [PhotoFacts(item.source, item.path, "", note=item.reason) for item in data.problems]

@@ -41,7 +41,7 @@ from space.walk import user_path
 from trainer.audit import audit_photos
 from trainer.data.classes import Classes, identity
 from trainer.data.dataset import DataSet, deal, read_photos
-from trainer.data.exteriors import look_for_exteriors
+from trainer.data.exteriors import score_exteriors
 from trainer.data.names import car_label, car_of
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.research_sets import find_research_set
@@ -100,17 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_login()  # reading, and all that follows, may take hours
         data = read_photos(options.data, cache, columns_of(options))
         _refuse_research_sets(options.data, data, options.permission)
-        sightings = None
+        scores = None
         if not options.no_network:
-            sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)
+            scores = score_exteriors(data.photos, cache.pixels(), data.rows)
         settings = {"git_revision": git_revision(), "cache_size": options.cache_size}
         locations = {source.name: "" for source in data.sources}  # not everyone's business
         audit = audit_photos(
-            data, sightings, locations=locations, settings=settings, seed=options.seed
+            data, scores, locations=locations, settings=settings, seed=options.seed
         )
         data = deal(
             data,
-            sightings,
+            scores,
             split_file=options.split_file,
             scheme=Scheme.parse(options.split),
             seed=options.seed,

@@ -18,7 +18,7 @@ from trainer.collection.table import Table, read_table
 from trainer.collection.visits import LATER, OK, Download, Manners
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.copies import find_copies
-from trainer.data.exteriors import look_for_exteriors
+from trainer.data.exteriors import score_exteriors
 from trainer.data.source import DataError, content_key
 from trainer.data.splits import Photo
 
@@ -178,7 +178,7 @@ def _choose(
         ]
     if not keep_insides and chosen:
         candidates, places = [photos[i] for i in chosen], [rows[i] for i in chosen]
-        looked = look_for_exteriors(candidates, pixels, places).excluding(candidates)
+        looked = score_exteriors(candidates, pixels, places).excluding(candidates)
         for photo in looked:
             if photo.reason:
                 result = of_file[photo.path][0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.data.cache import CachedPhotos, PhotoCache
 from trainer.data.classes import Classes, unite
 from trainer.data.copies import Copies, find_copies
-from trainer.data.exteriors import Sightings, look_for_exteriors
+from trainer.data.exteriors import ExteriorScores, score_exteriors
 from trainer.data.source import Columns, DataError, Problem, Source
 from trainer.data.sources import read_sources
 from trainer.data.splits import (
@@ -150,10 +150,10 @@ def load_data(
     data = read_photos(specs, cache, columns)
     for source, length in (series or {}).items():
         data = replace(data, photos=join_series(data.photos, source, length))
-    sightings = None
+    scores = None
     if exteriors and not split_file:
-        sightings = look_for_exteriors(data.photos, cache.pixels(), data.rows)
-    return deal(data, sightings, split_file=split_file, scheme=scheme, seed=seed, seen=seen)
+        scores = score_exteriors(data.photos, cache.pixels(), data.rows)
+    return deal(data, scores, split_file=split_file, scheme=scheme, seed=seed, seen=seen)
 
 
 def _groups_trained_on(path: Path | None, photos: Sequence[Photo]) -> set[str]:
@@ -166,7 +166,7 @@ def _groups_trained_on(path: Path | None, photos: Sequence[Photo]) -> set[str]:
 
 def deal(
     data: DataSet,
-    sightings: Sightings | None = None,
+    scores: ExteriorScores | None = None,
     *,
     split_file: Path | None = None,
     scheme: Scheme | None = None,
@@ -176,7 +176,7 @@ def deal(
     """Splits photos as `load_data` does.
 
     Args:
-        sightings: of the photos, those among them that show no car from outside are left out;
+        scores: of the photos, those among them that show no car from outside are left out;
             `split_file` decides otherwise.
 
     Raises:
@@ -185,7 +185,7 @@ def deal(
     if split_file:
         photos = apply_split(split_file, data.photos)
     else:
-        photos = sightings.excluding(data.photos) if sightings else data.photos
+        photos = scores.excluding(data.photos) if scores else data.photos
         photos = make_split(photos, scheme or Scheme(), seed, _groups_trained_on(seen, photos))
     data = replace(data, photos=photos)
     if not data.sizes[TRAIN]:

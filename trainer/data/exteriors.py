@@ -4,7 +4,7 @@ An ImageNet network looks at every photo. Two things about it count:
 
 - its car score: the summed probability of the network's car classes, the higher one of the whole
   photo and of its middle, because a car may stand small in a large frame;
-- its company: the mean cosine between its features and those of the ten photos of the data set
+- its similarity to its neighbors: the mean cosine between its features and those of the ten photos of the data set
   that are most like it, copies of itself aside. Car interiors score as cars, but are unlike the
   rest of a data set of exteriors.
 
@@ -26,9 +26,9 @@ from trainer.memory import keep_freed_memory
 from trainer.weights import imagenet_classifier
 
 NETWORK = "tf_efficientnet_lite0"
-MIN_CAR = 0.2  # a photo whose car score is lower shows no exterior, whatever its company
-MAX_CAR = 0.6  # one with a higher score does, whatever its company
-MIN_COMPANY = 0.62  # in between, one with less company shows none
+MIN_CAR = 0.2  # a photo whose car score is lower shows no exterior, whatever its neighbors
+MAX_CAR = 0.6  # one with a higher score does, whatever its neighbors
+MIN_SIMILARITY = 0.62  # in between, one less similar to its neighbors shows none
 
 # ImageNet's cars, vans and lorries, and the grille that they show when they come near.
 CAR_CLASSES = (
@@ -55,31 +55,31 @@ _SIDE = 224
 _MIDDLE = 0.8  # of each side
 _BATCH = 32
 _NEIGHBOURS = 10
-# Enough photos to find company among; more would let time grow with the square of their number.
+# Enough photos to find neighbors among; more would let time grow with the square of their number.
 _REFERENCES = 20_000
-_FEW = 100  # photos; among fewer, nobody has company
+_FEW = 100  # photos; among fewer, there are no neighbors to tell
 
 
 @dataclass(frozen=True)
-class Sightings:
+class ExteriorScores:
     """What the network saw in each photo.
 
     Attributes:
         car: the car score of each photo, the best of its group, float32, shape (photos,).
-        company: likewise, -1 to 1; 1 in data sets too small to tell.
+        neighbor_similarity: likewise, -1 to 1; 1 in data sets too small to tell.
         seen: the class that the network finds most likely, in words.
         features: its features before the head, float16, shape (photos, channels).
     """
 
     car: np.ndarray
-    company: np.ndarray
+    neighbor_similarity: np.ndarray
     seen: list[str]
     features: np.ndarray
 
     @property
     def no_exterior(self) -> np.ndarray:
         """Which photos show no car from outside, bool, shape (photos,)."""
-        lonely = (self.car < MAX_CAR) & (self.company < MIN_COMPANY)
+        lonely = (self.car < MAX_CAR) & (self.neighbor_similarity < MIN_SIMILARITY)
         return (self.car < MIN_CAR) | lonely
 
     def excluding(self, photos: Sequence[Photo]) -> list[Photo]:
@@ -92,9 +92,9 @@ class Sightings:
         ]
 
 
-def look_for_exteriors(
+def score_exteriors(
     photos: Sequence[Photo], pixels: np.ndarray, rows: Sequence[int]
-) -> Sightings:
+) -> ExteriorScores:
     """Scores every photo.
 
     Args:
@@ -116,15 +116,15 @@ def look_for_exteriors(
         np.maximum.at(car, doubtful, middle[:, CAR_CLASSES].sum(axis=1))
     groups = np.unique([photo.group for photo in photos], return_inverse=True)[1]
     car = _best_of_group(car, groups)
-    company = np.ones(len(photos), np.float32)
+    neighbor_similarity = np.ones(len(photos), np.float32)
     doubtful = np.flatnonzero(car < MAX_CAR)
     if len(photos) >= _FEW and len(doubtful):
-        company[doubtful] = _company(features, doubtful, groups)
-        company = _best_of_group(company, groups, only=doubtful)
+        neighbor_similarity[doubtful] = _neighbor_similarity(features, doubtful, groups)
+        neighbor_similarity = _best_of_group(neighbor_similarity, groups, only=doubtful)
     info = ImageNetInfo()
     names = [info.index_to_description(index) for index in probabilities.argmax(axis=1).tolist()]
     seen = [name.split(",")[0] for name in names]
-    return Sightings(car, company, seen, features)
+    return ExteriorScores(car, neighbor_similarity, seen, features)
 
 
 @torch.inference_mode()
@@ -149,7 +149,7 @@ def _look(
     return np.concatenate(probabilities), np.concatenate(features)
 
 
-def _company(features: np.ndarray, asked: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _neighbor_similarity(features: np.ndarray, asked: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The mean cosine of each asked photo to its nearest photos of other groups."""
     step = max(1, len(features) // _REFERENCES)
     references = np.arange(0, len(features), step)
