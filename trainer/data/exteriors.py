@@ -4,11 +4,11 @@ An ImageNet network looks at every photo. Two things about it count:
 
 - its car score: the summed probability of the network's car classes, the higher one of the whole
   photo and of its middle, because a car may stand small in a large frame;
-- its similarity to its neighbors: the mean cosine between its features and those of the ten photos of the data set
-  that are most like it, copies of itself aside. Car interiors score as cars, but are unlike the
-  rest of a data set of exteriors.
+- its similarity to its neighbors: the mean cosine between its features and those of the ten photos
+  of the dataset that are most like it, copies of itself aside. Car interiors score as cars, but are
+  unlike the rest of a dataset of exteriors.
 
-Both limits were set on Algerian Used Cars, where `docs/DATA.md` says what they find and miss.
+Both limits were set on Algerian Used Cars, where `docs/AUDIT.md` says what they find and miss.
 """
 
 from collections.abc import Sequence
