@@ -24,7 +24,7 @@ from trainer.data.options import add_cache_options, add_data_options, cache_of, 
 from trainer.data.splits import EXCLUDED, TEST, Photo, write_split
 from trainer.evaluation.measure import measure_accuracy
 from trainer.evaluation.predictions import find_photos, predict_photos
-from trainer.evaluation.rejection import separation
+from trainer.evaluation.rejection import ood_metrics
 from trainer.provenance import command_line, git_revision
 from trainer.train import train
 from trainer.training.config import TrainConfig
@@ -113,7 +113,7 @@ def measure(
         "unknown_photos": int(strange.sum()),
         "known_top1": accuracy["top1"],
         "scores": {
-            name: separation(score[~strange], score[strange]) for name, score in scores.items()
+            name: ood_metrics(score[~strange], score[strange]) for name, score in scores.items()
         },
         "git_revision": git_revision(),
     }

@@ -11,50 +11,50 @@ from trainer.evaluation.drawn import KINDS as DRAWN
 from trainer.evaluation.drawn import drawings
 from trainer.evaluation.rejection import (
     REFUSED_SHARE,
-    Lesson,
+    GateData,
     crop_of_a_part,
+    cross_val_scores,
     fit_gate,
     fit_threshold,
-    judged_by_others,
-    separation,
+    ood_metrics,
 )
 
 CENTRES = {CAR: (3.0, 0.0), PART: (0.0, 3.0), OTHER: (-3.0, -3.0)}
 
 
-def lesson(kind: str, count: int, seed: int, name: str = "") -> Lesson:
+def gate_data(kind: str, count: int, seed: int, name: str = "") -> GateData:
     """Features around a centre of their kind, and noise in the other channels."""
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 0.5, (count, 6))
     features[:, :2] += CENTRES[kind]
     groups = tuple(f"{kind}{seed}/{number}" for number in range(count))
     tensor = features.astype(np.float32) * 10 + 4  # as unscaled as real features are
-    return Lesson(kind, name or kind, tensor, np.zeros((count, 2)), groups)
+    return GateData(kind, name or kind, tensor, np.zeros((count, 2)), groups)
 
 
 @pytest.fixture(scope="module")
-def lessons() -> list[Lesson]:
-    return [lesson(CAR, 200, 0), lesson(PART, 30, 1), lesson(OTHER, 60, 2)]
+def kinds_of_photos() -> list[GateData]:
+    return [data(CAR, 200, 0), data(PART, 30, 1), data(OTHER, 60, 2)]
 
 
-def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(lessons):
-    gate = fit_gate(lessons)
+def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(kinds_of_photos):
+    gate = fit_gate(kinds_of_photos)
     for kind in KINDS:
-        found = gate.probabilities(lesson(kind, 100, 9).features).argmax(axis=1)
+        found = gate.probabilities(data(kind, 100, 9).features).argmax(axis=1)
         assert (found == KINDS.index(kind)).mean() > 0.97
 
 
-def test_a_kind_that_nothing_taught_is_never_the_answer(lessons):
-    gate = fit_gate([lessons[0], lessons[2]])
-    rows = gate.probabilities(lesson(PART, 50, 9).features)
+def test_a_kind_that_nothing_taught_is_never_the_answer(kinds_of_photos):
+    gate = fit_gate([kinds_of_photos[0], kinds_of_photos[2]])
+    rows = gate.probabilities(data(PART, 50, 9).features)
     assert rows[:, KINDS.index(PART)].max() == 0
-    assert (gate.probabilities(lesson(CAR, 50, 9).features)[:, 0] > 0.5).all()
-    assert (gate.probabilities(lesson(OTHER, 50, 9).features)[:, 0] < 0.5).all()
+    assert (gate.probabilities(data(CAR, 50, 9).features)[:, 0] > 0.5).all()
+    assert (gate.probabilities(data(OTHER, 50, 9).features)[:, 0] < 0.5).all()
 
 
-def test_the_threshold_spares_exteriors(lessons):
-    gate = fit_gate(lessons)
-    exteriors = np.r_[lesson(CAR, 500, 3).features, lesson(CAR, 500, 4).features - 15]
+def test_the_threshold_spares_exteriors(kinds_of_photos):
+    gate = fit_gate(kinds_of_photos)
+    exteriors = np.r_[data(CAR, 500, 3).features, data(CAR, 500, 4).features - 15]
     threshold = fit_threshold(gate, exteriors)
 
     def refused(threshold):
@@ -63,9 +63,9 @@ def test_the_threshold_spares_exteriors(lessons):
     assert 0 < refused(threshold) <= REFUSED_SHARE < refused(np.nextafter(threshold, 2))
 
 
-def test_one_odd_car_does_not_open_the_gate(lessons):
-    gate = fit_gate(lessons)
-    exteriors = lesson(CAR, 500, 3).features
+def test_one_odd_car_does_not_open_the_gate(kinds_of_photos):
+    gate = fit_gate(kinds_of_photos)
+    exteriors = gate_data(CAR, 500, 3).features
     odd = np.r_[exteriors[:-1], exteriors[-1:] - 40]
     lowest = gate.probabilities(odd)[:, 0].min()
     assert lowest < gate.probabilities(exteriors)[:, 0].min()
@@ -74,31 +74,31 @@ def test_one_odd_car_does_not_open_the_gate(lessons):
 
 def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
     """One group of parts lies where cars lie: gates that have not learnt it take it for cars."""
-    odd = lesson(CAR, 3, 7)
-    parts = lesson(PART, 30, 1)
-    parts = Lesson(
+    odd = gate_data(CAR, 3, 7)
+    parts = gate_data(PART, 30, 1)
+    parts = GateData(
         PART,
         "parts",
         np.concatenate([parts.features, odd.features]),
         np.zeros((33, 2)),
         (*parts.groups, "odd", "odd", "odd"),
     )
-    scores = judged_by_others([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)], parts)
-    taught = fit_gate([lesson(CAR, 200, 0), parts, lesson(OTHER, 60, 2)])
+    scores = cross_val_scores([data(CAR, 200, 0), parts, data(OTHER, 60, 2)], parts)
+    taught = fit_gate([data(CAR, 200, 0), parts, data(OTHER, 60, 2)])
     assert scores[:30].max() < scores[30:].min()
     assert (scores[30:] > taught.probabilities(odd.features)[:, 0]).all()
 
 
-def test_one_group_alone_is_judged_without_it(lessons):
-    single = Lesson(PART, "one", lessons[1].features[:4], np.zeros((4, 2)), ("a",) * 4)
-    assert len(judged_by_others([lessons[0], lessons[2], single], single)) == 4
+def test_one_group_alone_is_judged_without_it(kinds_of_photos):
+    single = GateData(PART, "one", kinds_of_photos[1].features[:4], np.zeros((4, 2)), ("a",) * 4)
+    assert len(cross_val_scores([kinds_of_photos[0], kinds_of_photos[2], single], single)) == 4
 
 
 def test_separation_by_hand():
-    found = separation(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.65, 0.1]))
+    found = ood_metrics(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.65, 0.1]))
     assert found["auroc"] == 7 / 8
     assert found["fpr_at_95_tpr"] == 0.5
-    assert separation(np.array([0.9, 0.8]), np.array([0.1])) == {"auroc": 1, "fpr_at_95_tpr": 0}
+    assert ood_metrics(np.array([0.9, 0.8]), np.array([0.1])) == {"auroc": 1, "fpr_at_95_tpr": 0}
 
 
 def test_crops_of_parts_are_close_and_inside():

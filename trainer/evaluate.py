@@ -35,7 +35,7 @@ from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
 from trainer.evaluation.predictions import JudgedPhoto, find_photos, predict_photos
-from trainer.evaluation.rejection import Lesson
+from trainer.evaluation.rejection import GateData
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scenes import measure_scenes
 from trainer.memory import keep_freed_memory
@@ -112,9 +112,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
     predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     others = _others(options)
-    lessons = _lessons(recognizer, photos, others, options.no_exteriors)
+    kinds_of_photos = _gate_data(recognizer, photos, others, options.no_exteriors)
     if not options.keep_calibration:
-        calibrate(recognizer, options.checkpoint, photos, lessons, options.split_file)
+        calibrate(recognizer, options.checkpoint, photos, kinds_of_photos, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
     metrics: dict[str, Any] = {
         "split": {
@@ -127,10 +127,10 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         "data": sorted({photo.source for photo in tested}),
         **measure.measure_all(recognizer, tested, predictions),
     }
-    judged: list[tuple[Lesson, np.ndarray]] = []
+    judged: list[tuple[GateData, np.ndarray]] = []
     if recognizer.gate:
-        exam = rejection.exam(recognizer, photos)
-        judged = rejection.judged(recognizer.gate, lessons, [exam])
+        held_out = rejection.held_out_crops(recognizer, photos)
+        judged = rejection.judged(recognizer.gate, kinds_of_photos, [held_out])
         metrics["rejection"] = measure.measure_rejection(recognizer, tested, predictions, judged)
     if len(metrics["data"]) > 1:
         metrics["crossings"] = measure.measure_crossings(photos, tested, predictions)
@@ -173,25 +173,27 @@ def _others(options: argparse.Namespace) -> list[Callable[[], bytes]]:
     return readers
 
 
-def _lessons(
+def _gate_data(
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
     others: Sequence[Callable[[], bytes]],
     no_exteriors: Path | None,
-) -> list[Lesson]:
+) -> list[GateData]:
     """What the gate learns from; nothing without photos of other things."""
     if not others:
         return []
-    lessons = rejection.cars_and_parts(recognizer, photos)
-    lessons.append(rejection.drawn(recognizer))
-    lessons.append(rejection.scarce(recognizer, rejection.OTHER, rejection.OTHERS, others))
+    kinds_of_photos = rejection.cars_and_parts(recognizer, photos)
+    kinds_of_photos.append(rejection.drawn(recognizer))
+    kinds_of_photos.append(
+        rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others)
+    )
     if no_exteriors:
         wanted = rejection.read_paths(no_exteriors)
         some = [photo for photo in photos if photo.path in wanted]
         if not some:
             raise DataError(f"--no-exteriors {no_exteriors}: none of its photos is there")
-        lessons.append(
-            rejection.scarce(
+        kinds_of_photos.append(
+            rejection.augmented(
                 recognizer,
                 rejection.PART,
                 rejection.NO_EXTERIORS,
@@ -199,17 +201,17 @@ def _lessons(
                 [photo.group for photo in some],
             )
         )
-    return lessons
+    return kinds_of_photos
 
 
 def calibrate(
     recognizer: CarRecognizer,
     folder: Path,
     photos: Sequence[JudgedPhoto],
-    lessons: Sequence[Lesson],
+    data: Sequence[GateData],
     split_file: Path | None,
 ) -> None:
-    """Writes calibration.json, and gate.safetensors if there are lessons for a gate.
+    """Writes calibration.json, and gate.safetensors if there are kinds_of_photos for a gate.
 
     Raises:
         DataError: there are no validation photos.
@@ -225,8 +227,8 @@ def calibrate(
     sources = np.array([photo.source for photo in chosen])
     gate: FeatureGate | None = None
     threshold = None
-    if lessons:
-        gate = rejection.fit_gate(lessons)
+    if kinds_of_photos:
+        gate = rejection.fit_gate(kinds_of_photos)
         threshold = rejection.fit_threshold(gate, predictions.features)
     calibration = fit_calibration(
         recognizer.labels,

@@ -17,8 +17,8 @@ from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ra
 from trainer.evaluation.predictions import JudgedPhoto, Predictions, predict_photos, siblings_of
 from trainer.evaluation.rejection import (
     DRAWN,
-    Lesson,
-    separation,
+    GateData,
+    ood_metrics,
 )
 from trainer.evaluation.robustness import CONDITIONS
 
@@ -268,7 +268,7 @@ def measure_rejection(
     recognizer: CarRecognizer,
     photos: Sequence[JudgedPhoto],
     predictions: Predictions,
-    others: Sequence[tuple[Lesson, np.ndarray]],
+    others: Sequence[tuple[GateData, np.ndarray]],
 ) -> dict[str, Any]:
     """How many photos are refused, of exteriors by data set and of everything else by kind.
 
@@ -291,25 +291,25 @@ def measure_rejection(
             "by_gate": int((cars < gate.threshold)[mine].sum()),
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
-    for lesson, scores in others:
-        marks = (scores < gate.threshold) | judge.unknown(lesson.logits)
+    for data, scores in others:
+        marks = (scores < gate.threshold) | judge.unknown(data.logits)
         found = {
             "photos": len(scores),
-            "kind": lesson.kind,
+            "kind": data.kind,
             "by_gate": int((scores < gate.threshold).sum()),
-            "rejected": Share.of_marks(marks, lesson.groups),
-            **separation(cars, scores),
+            "rejected": Share.of_marks(marks, data.groups),
+            **ood_metrics(cars, scores),
         }
-        if lesson.name == DRAWN:
-            names = np.asarray(lesson.groups)
+        if data.name == DRAWN:
+            names = np.asarray(data.groups)
             found["kinds"] = {
                 kind: {
                     "photos": int((names == kind).sum()),
                     "rejected": int(marks[names == kind].sum()),
                 }
-                for kind in dict.fromkeys(lesson.groups)
+                for kind in dict.fromkeys(data.groups)
             }
-        result["others"][lesson.name] = found
+        result["others"][data.name] = found
     return result
 
 

@@ -51,7 +51,7 @@ _FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Lesson:
+class GateData:
     """Photos of one kind, as the network sees them.
 
     Attributes:
@@ -71,7 +71,7 @@ class Lesson:
     groups: tuple[str, ...]
     more: np.ndarray | None = None
 
-    def only(self, chosen: np.ndarray) -> "Lesson":
+    def only(self, chosen: np.ndarray) -> "GateData":
         """The photos with these numbers."""
         groups = tuple(self.groups[number] for number in chosen)
         more = self.more
@@ -92,12 +92,12 @@ class Lesson:
         return self.features if self.more is None else np.concatenate([self.features, self.more])
 
 
-def fit_gate(lessons: Sequence[Lesson]) -> FeatureGate:
-    """The gate that lessons teach, without a threshold yet; kinds count alike, however many."""
-    taught = [lesson.teaching for lesson in lessons]
+def fit_gate(data: Sequence[GateData]) -> FeatureGate:
+    """The gate that kinds_of_photos teach, without a threshold yet; kinds count alike, however many."""
+    taught = [data.teaching for data in kinds_of_photos]
     features = np.concatenate(taught).astype(np.float64)
     kinds = np.repeat(
-        [KINDS.index(lesson.kind) for lesson in lessons], [len(some) for some in taught]
+        [KINDS.index(data.kind) for data in kinds_of_photos], [len(some) for some in taught]
     )
     scaler = StandardScaler().fit(features)
     found = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=2000).fit(
@@ -129,11 +129,11 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
     return float(scores[int(REFUSED_SHARE * len(scores))])
 
 
-def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> list[Lesson]:
+def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> list[GateData]:
     """Training photos of each data set, plain and spoilt, and crops of them."""
     rng = random.Random(0)
     ways = list(CONDITIONS.values())
-    lessons = []
+    kinds_of_photos = []
     for source in sorted({photo.source for photo in photos}):
         mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
         chosen = rng.sample(mine, min(_CARS, len(mine)))
@@ -143,22 +143,24 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> 
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
             readers = [photo.read for photo in some]
-            lessons.append(lesson(recognizer, kind, f"{name} of {source}", readers, change=change))
-    return lessons
+            kinds_of_photos.append(
+                gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
+            )
+    return kinds_of_photos
 
 
-def lesson(
+def gate_data(
     recognizer: CarRecognizer,
     kind: str,
     name: str,
     readers: Sequence[Callable[[], bytes]],
     groups: Sequence[str] = (),
     change: Callable[[Image.Image], Image.Image] | None = None,
-) -> Lesson:
+) -> GateData:
     """Features of photos of one kind; without groups each is a group of its own."""
     predictions = predict_photos(recognizer, readers, name, change)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
-    return Lesson(kind, name, predictions.features, predictions.logits, named)
+    return GateData(kind, name, predictions.features, predictions.logits, named)
 
 
 def crop_of_a_part(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -175,38 +177,38 @@ def _crop(picture: Image.Image, share: float, right: float, down: float) -> Imag
     return picture.crop((left, top, left + width, top + height))
 
 
-def scarce(
+def augmented(
     recognizer: CarRecognizer,
     kind: str,
     name: str,
     readers: Sequence[Callable[[], bytes]],
     groups: Sequence[str] = (),
-) -> Lesson:
-    """A lesson of few photos, which teach mirrored and cut in on as well."""
+) -> GateData:
+    """A data of few photos, which teach mirrored and cut in on as well."""
     rng = random.Random(2)
 
     def cut_in(picture: Image.Image) -> Image.Image:
         return _crop(picture, rng.uniform(0.5, 0.8), rng.random(), rng.random())
 
     ways = (lambda picture: cut_in(ImageOps.mirror(picture)), cut_in)
-    found = lesson(recognizer, kind, name, readers, groups)
-    more = [lesson(recognizer, kind, name, readers, change=way).features for way in ways]
+    found = gate_data(recognizer, kind, name, readers, groups)
+    more = [gate_data(recognizer, kind, name, readers, change=way).features for way in ways]
     return replace(found, more=np.concatenate(more))
 
 
-def drawn(recognizer: CarRecognizer) -> Lesson:
+def drawn(recognizer: CarRecognizer) -> GateData:
     """Pictures drawn by code, grouped by what they show."""
     kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
     logits, features = recognizer.infer([recognizer.prepare(picture) for picture in pictures])
-    return Lesson(OTHER, DRAWN, features, logits, kinds)
+    return GateData(OTHER, DRAWN, features, logits, kinds)
 
 
-def exam(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Lesson:
+def held_out_crops(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> GateData:
     """What never teaches the gate: crops of test photos, too close to tell a car in them."""
     rng = random.Random(1)
     tested = [photo for photo in photos if photo.split == TEST]
     some = rng.sample(tested, min(2 * _PARTS, len(tested)))
-    return lesson(
+    return data(
         recognizer,
         PART,
         "close crops of test photos",
@@ -216,19 +218,19 @@ def exam(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> Lesson:
     )
 
 
-def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
+def cross_val_scores(data: Sequence[GateData], taught: GateData) -> np.ndarray:
     """The probability of a car for photos that teach the gate, each by a gate they did not teach.
 
     In folds of whole groups.
 
     Args:
-        lessons: all that the gate learns from, `taught` among them.
+        kinds_of_photos: all that the gate learns from, `taught` among them.
 
     Returns:
         float, shape (photos,).
     """
     scores = np.zeros(len(taught.features))
-    others = [lesson for lesson in lessons if lesson is not taught]
+    others = [data for data in kinds_of_photos if data is not taught]
     count = min(_FOLDS, len(set(taught.groups)))
     everything = np.arange(len(scores))
     folds = (
@@ -243,22 +245,22 @@ def judged_by_others(lessons: Sequence[Lesson], taught: Lesson) -> np.ndarray:
 
 
 def judged(
-    gate: FeatureGate, lessons: Sequence[Lesson], exams: Sequence[Lesson]
-) -> list[tuple[Lesson, np.ndarray]]:
+    gate: FeatureGate, data: Sequence[GateData], held_out: Sequence[GateData]
+) -> list[tuple[GateData, np.ndarray]]:
     """Photos that show no car from outside, with the probability that they do, shape (photos,).
 
     Args:
-        lessons: all that taught the gate. Those of which there is little judge it too, by gates
+        kinds_of_photos: all that taught the gate. Those of which there is little judge it too, by gates
             that they did not teach.
-        exams: what did not teach it.
+        held_out: what did not teach it.
     """
-    scarce = [lesson for lesson in lessons if lesson.name in (OTHERS, NO_EXTERIORS, DRAWN)]
-    return [(lesson, judged_by_others(lessons, lesson)) for lesson in scarce] + [
-        (exam, gate.probabilities(exam.features)[:, 0]) for exam in exams
+    augmented = [data for data in kinds_of_photos if data.name in (OTHERS, NO_EXTERIORS, DRAWN)]
+    return [(data, cross_val_scores(kinds_of_photos, data)) for data in augmented] + [
+        (held_out, gate.probabilities(held_out.features)[:, 0]) for held_out in held_out
     ]
 
 
-def separation(cars: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+def ood_metrics(cars: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     """How well a score tells two kinds apart, whatever the threshold.
 
     Args:

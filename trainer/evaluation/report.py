@@ -24,7 +24,7 @@ from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.pairs import write_worst_pairs
 from trainer.evaluation.measure import AS_IT_IS, recognize
 from trainer.evaluation.predictions import JudgedPhoto, Predictions
-from trainer.evaluation.rejection import Lesson
+from trainer.evaluation.rejection import GateData
 
 _SHOWN = 8  # right answers in the gallery, and as many wrong ones
 
@@ -35,7 +35,7 @@ def write_report(
     photos: Sequence[JudgedPhoto],
     predictions: Predictions,
     metrics: Mapping[str, Any],
-    others: Sequence[tuple[Lesson, np.ndarray]],
+    others: Sequence[tuple[GateData, np.ndarray]],
 ) -> None:
     """Writes all figures and tables.
 
@@ -62,7 +62,7 @@ def write_report(
     if recognizer.gate:
         gate = recognizer.gate
         cars = gate.probabilities(predictions.features)[:, 0]
-        scores = {f"car exteriors, {split}": cars} | {lesson.name: row for lesson, row in others}
+        scores = {f"car exteriors, {split}": cars} | {data.name: row for data, row in others}
         write_rejection(folder, scores, gate.threshold)
     _draw_gallery(folder, recognizer, photos, predictions, targets == best, split)
 
