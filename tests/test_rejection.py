@@ -33,28 +33,28 @@ def gate_data(kind: str, count: int, seed: int, name: str = "") -> GateData:
 
 
 @pytest.fixture(scope="module")
-def kinds_of_photos() -> list[GateData]:
-    return [data(CAR, 200, 0), data(PART, 30, 1), data(OTHER, 60, 2)]
+def samples() -> list[GateData]:
+    return [gate_data(CAR, 200, 0), gate_data(PART, 30, 1), gate_data(OTHER, 60, 2)]
 
 
-def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(kinds_of_photos):
-    gate = fit_gate(kinds_of_photos)
+def test_the_gate_tells_kinds_apart_on_features_it_has_not_seen(samples):
+    gate = fit_gate(samples)
     for kind in KINDS:
-        found = gate.probabilities(data(kind, 100, 9).features).argmax(axis=1)
+        found = gate.probabilities(gate_data(kind, 100, 9).features).argmax(axis=1)
         assert (found == KINDS.index(kind)).mean() > 0.97
 
 
-def test_a_kind_that_nothing_taught_is_never_the_answer(kinds_of_photos):
-    gate = fit_gate([kinds_of_photos[0], kinds_of_photos[2]])
-    rows = gate.probabilities(data(PART, 50, 9).features)
+def test_a_kind_that_nothing_taught_is_never_the_answer(samples):
+    gate = fit_gate([samples[0], samples[2]])
+    rows = gate.probabilities(gate_data(PART, 50, 9).features)
     assert rows[:, KINDS.index(PART)].max() == 0
-    assert (gate.probabilities(data(CAR, 50, 9).features)[:, 0] > 0.5).all()
-    assert (gate.probabilities(data(OTHER, 50, 9).features)[:, 0] < 0.5).all()
+    assert (gate.probabilities(gate_data(CAR, 50, 9).features)[:, 0] > 0.5).all()
+    assert (gate.probabilities(gate_data(OTHER, 50, 9).features)[:, 0] < 0.5).all()
 
 
-def test_the_threshold_spares_exteriors(kinds_of_photos):
-    gate = fit_gate(kinds_of_photos)
-    exteriors = np.r_[data(CAR, 500, 3).features, data(CAR, 500, 4).features - 15]
+def test_the_threshold_spares_exteriors(samples):
+    gate = fit_gate(samples)
+    exteriors = np.r_[gate_data(CAR, 500, 3).features, gate_data(CAR, 500, 4).features - 15]
     threshold = fit_threshold(gate, exteriors)
 
     def refused(threshold):
@@ -63,8 +63,8 @@ def test_the_threshold_spares_exteriors(kinds_of_photos):
     assert 0 < refused(threshold) <= REFUSED_SHARE < refused(np.nextafter(threshold, 2))
 
 
-def test_one_odd_car_does_not_open_the_gate(kinds_of_photos):
-    gate = fit_gate(kinds_of_photos)
+def test_one_odd_car_does_not_open_the_gate(samples):
+    gate = fit_gate(samples)
     exteriors = gate_data(CAR, 500, 3).features
     odd = np.r_[exteriors[:-1], exteriors[-1:] - 40]
     lowest = gate.probabilities(odd)[:, 0].min()
@@ -83,15 +83,15 @@ def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
         np.zeros((33, 2)),
         (*parts.groups, "odd", "odd", "odd"),
     )
-    scores = cross_val_scores([data(CAR, 200, 0), parts, data(OTHER, 60, 2)], parts)
-    taught = fit_gate([data(CAR, 200, 0), parts, data(OTHER, 60, 2)])
+    scores = cross_val_scores([gate_data(CAR, 200, 0), parts, gate_data(OTHER, 60, 2)], parts)
+    taught = fit_gate([gate_data(CAR, 200, 0), parts, gate_data(OTHER, 60, 2)])
     assert scores[:30].max() < scores[30:].min()
     assert (scores[30:] > taught.probabilities(odd.features)[:, 0]).all()
 
 
-def test_one_group_alone_is_judged_without_it(kinds_of_photos):
-    single = GateData(PART, "one", kinds_of_photos[1].features[:4], np.zeros((4, 2)), ("a",) * 4)
-    assert len(cross_val_scores([kinds_of_photos[0], kinds_of_photos[2], single], single)) == 4
+def test_one_group_alone_is_judged_without_it(samples):
+    single = GateData(PART, "one", samples[1].features[:4], np.zeros((4, 2)), ("a",) * 4)
+    assert len(cross_val_scores([samples[0], samples[2], single], single)) == 4
 
 
 def test_separation_by_hand():

@@ -112,9 +112,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
     predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     others = _others(options)
-    kinds_of_photos = _gate_data(recognizer, photos, others, options.no_exteriors)
+    samples = _gate_data(recognizer, photos, others, options.no_exteriors)
     if not options.keep_calibration:
-        calibrate(recognizer, options.checkpoint, photos, kinds_of_photos, options.split_file)
+        calibrate(recognizer, options.checkpoint, photos, samples, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
     metrics: dict[str, Any] = {
         "split": {
@@ -130,7 +130,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     judged: list[tuple[GateData, np.ndarray]] = []
     if recognizer.gate:
         held_out = rejection.held_out_crops(recognizer, photos)
-        judged = rejection.judged(recognizer.gate, kinds_of_photos, [held_out])
+        judged = rejection.judged(recognizer.gate, samples, [held_out])
         metrics["rejection"] = measure.measure_rejection(recognizer, tested, predictions, judged)
     if len(metrics["data"]) > 1:
         metrics["crossings"] = measure.measure_crossings(photos, tested, predictions)
@@ -182,17 +182,15 @@ def _gate_data(
     """What the gate learns from; nothing without photos of other things."""
     if not others:
         return []
-    kinds_of_photos = rejection.cars_and_parts(recognizer, photos)
-    kinds_of_photos.append(rejection.drawn(recognizer))
-    kinds_of_photos.append(
-        rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others)
-    )
+    samples = rejection.cars_and_parts(recognizer, photos)
+    samples.append(rejection.drawn(recognizer))
+    samples.append(rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others))
     if no_exteriors:
         wanted = rejection.read_paths(no_exteriors)
         some = [photo for photo in photos if photo.path in wanted]
         if not some:
             raise DataError(f"--no-exteriors {no_exteriors}: none of its photos is there")
-        kinds_of_photos.append(
+        samples.append(
             rejection.augmented(
                 recognizer,
                 rejection.PART,
@@ -201,17 +199,17 @@ def _gate_data(
                 [photo.group for photo in some],
             )
         )
-    return kinds_of_photos
+    return samples
 
 
 def calibrate(
     recognizer: CarRecognizer,
     folder: Path,
     photos: Sequence[JudgedPhoto],
-    data: Sequence[GateData],
+    samples: Sequence[GateData],
     split_file: Path | None,
 ) -> None:
-    """Writes calibration.json, and gate.safetensors if there are kinds_of_photos for a gate.
+    """Writes calibration.json, and gate.safetensors if there are samples for a gate.
 
     Raises:
         DataError: there are no validation photos.
@@ -227,8 +225,8 @@ def calibrate(
     sources = np.array([photo.source for photo in chosen])
     gate: FeatureGate | None = None
     threshold = None
-    if kinds_of_photos:
-        gate = rejection.fit_gate(kinds_of_photos)
+    if samples:
+        gate = rejection.fit_gate(samples)
         threshold = rejection.fit_threshold(gate, predictions.features)
     calibration = fit_calibration(
         recognizer.labels,

@@ -291,25 +291,25 @@ def measure_rejection(
             "by_gate": int((cars < gate.threshold)[mine].sum()),
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
-    for data, scores in others:
-        marks = (scores < gate.threshold) | judge.unknown(data.logits)
+    for sample, scores in others:
+        marks = (scores < gate.threshold) | judge.unknown(sample.logits)
         found = {
             "photos": len(scores),
-            "kind": data.kind,
+            "kind": sample.kind,
             "by_gate": int((scores < gate.threshold).sum()),
-            "rejected": Share.of_marks(marks, data.groups),
+            "rejected": Share.of_marks(marks, sample.groups),
             **ood_metrics(cars, scores),
         }
-        if data.name == DRAWN:
-            names = np.asarray(data.groups)
+        if sample.name == DRAWN:
+            names = np.asarray(sample.groups)
             found["kinds"] = {
                 kind: {
                     "photos": int((names == kind).sum()),
                     "rejected": int(marks[names == kind].sum()),
                 }
-                for kind in dict.fromkeys(data.groups)
+                for kind in dict.fromkeys(sample.groups)
             }
-        result["others"][data.name] = found
+        result["others"][sample.name] = found
     return result
 
 

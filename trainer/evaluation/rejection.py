@@ -92,12 +92,12 @@ class GateData:
         return self.features if self.more is None else np.concatenate([self.features, self.more])
 
 
-def fit_gate(data: Sequence[GateData]) -> FeatureGate:
-    """The gate that kinds_of_photos teach, without a threshold yet; kinds count alike, however many."""
-    taught = [data.teaching for data in kinds_of_photos]
+def fit_gate(samples: Sequence[GateData]) -> FeatureGate:
+    """The gate fitted to samples, without a threshold yet; kinds count alike, however many."""
+    taught = [sample.teaching for sample in samples]
     features = np.concatenate(taught).astype(np.float64)
     kinds = np.repeat(
-        [KINDS.index(data.kind) for data in kinds_of_photos], [len(some) for some in taught]
+        [KINDS.index(sample.kind) for sample in samples], [len(some) for some in taught]
     )
     scaler = StandardScaler().fit(features)
     found = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=2000).fit(
@@ -133,7 +133,7 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> 
     """Training photos of each data set, plain and spoilt, and crops of them."""
     rng = random.Random(0)
     ways = list(CONDITIONS.values())
-    kinds_of_photos = []
+    samples = []
     for source in sorted({photo.source for photo in photos}):
         mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
         chosen = rng.sample(mine, min(_CARS, len(mine)))
@@ -143,10 +143,10 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> 
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
             readers = [photo.read for photo in some]
-            kinds_of_photos.append(
+            samples.append(
                 gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
             )
-    return kinds_of_photos
+    return samples
 
 
 def gate_data(
@@ -184,7 +184,7 @@ def augmented(
     readers: Sequence[Callable[[], bytes]],
     groups: Sequence[str] = (),
 ) -> GateData:
-    """A data of few photos, which teach mirrored and cut in on as well."""
+    """A sample of few photos, which teach mirrored and cut in on as well."""
     rng = random.Random(2)
 
     def cut_in(picture: Image.Image) -> Image.Image:
@@ -208,7 +208,7 @@ def held_out_crops(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> 
     rng = random.Random(1)
     tested = [photo for photo in photos if photo.split == TEST]
     some = rng.sample(tested, min(2 * _PARTS, len(tested)))
-    return data(
+    return gate_data(
         recognizer,
         PART,
         "close crops of test photos",
@@ -218,19 +218,19 @@ def held_out_crops(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> 
     )
 
 
-def cross_val_scores(data: Sequence[GateData], taught: GateData) -> np.ndarray:
+def cross_val_scores(samples: Sequence[GateData], taught: GateData) -> np.ndarray:
     """The probability of a car for photos that teach the gate, each by a gate they did not teach.
 
     In folds of whole groups.
 
     Args:
-        kinds_of_photos: all that the gate learns from, `taught` among them.
+        samples: all that the gate learns from, `taught` among them.
 
     Returns:
         float, shape (photos,).
     """
     scores = np.zeros(len(taught.features))
-    others = [data for data in kinds_of_photos if data is not taught]
+    others = [sample for sample in samples if sample is not taught]
     count = min(_FOLDS, len(set(taught.groups)))
     everything = np.arange(len(scores))
     folds = (
@@ -245,18 +245,18 @@ def cross_val_scores(data: Sequence[GateData], taught: GateData) -> np.ndarray:
 
 
 def judged(
-    gate: FeatureGate, data: Sequence[GateData], held_out: Sequence[GateData]
+    gate: FeatureGate, samples: Sequence[GateData], held_out: Sequence[GateData]
 ) -> list[tuple[GateData, np.ndarray]]:
     """Photos that show no car from outside, with the probability that they do, shape (photos,).
 
     Args:
-        kinds_of_photos: all that taught the gate. Those of which there is little judge it too, by gates
+        samples: all that taught the gate. Those of which there is little judge it too, by gates
             that they did not teach.
         held_out: what did not teach it.
     """
-    augmented = [data for data in kinds_of_photos if data.name in (OTHERS, NO_EXTERIORS, DRAWN)]
-    return [(data, cross_val_scores(kinds_of_photos, data)) for data in augmented] + [
-        (held_out, gate.probabilities(held_out.features)[:, 0]) for held_out in held_out
+    augmented = [sample for sample in samples if sample.name in (OTHERS, NO_EXTERIORS, DRAWN)]
+    return [(sample, cross_val_scores(samples, sample)) for sample in augmented] + [
+        (sample, gate.probabilities(sample.features)[:, 0]) for sample in held_out
     ]
 
 

@@ -62,7 +62,7 @@ def write_report(
     if recognizer.gate:
         gate = recognizer.gate
         cars = gate.probabilities(predictions.features)[:, 0]
-        scores = {f"car exteriors, {split}": cars} | {data.name: row for data, row in others}
+        scores = {f"car exteriors, {split}": cars} | {sample.name: row for sample, row in others}
         write_rejection(folder, scores, gate.threshold)
     _draw_gallery(folder, recognizer, photos, predictions, targets == best, split)
 
