@@ -71,8 +71,8 @@ def marks(
     predictions = predict_photos(recognizer, [photo.read for photo in photos], name)
     targets = np.array([photo.target for photo in photos])
     rank = ranks(predictions.logits, targets)
-    make = recognizer.judge.levels.index[MAKE]
-    best = recognizer.judge.confidences(predictions.logits)[MAKE].argmax(axis=1)
+    make = recognizer.rule.levels.index[MAKE]
+    best = recognizer.rule.confidences(predictions.logits)[MAKE].argmax(axis=1)
     found = {"top1": rank < 1, "top5": rank < 5, "make": best == make[targets]}
     return found, [photo.group for photo in photos]
 

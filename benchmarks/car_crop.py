@@ -28,7 +28,7 @@ from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import photos_below
 from trainer.data.splits import VALIDATION
 from trainer.evaluation.metrics import Share
-from trainer.evaluation.predictions import JudgedPhoto, find_photos
+from trainer.evaluation.predictions import LabeledPhoto, find_photos
 from trainer.evaluation.scenes import AREAS, pasted
 
 MARGINS: tuple[float, ...] = (0.0, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2)
@@ -56,7 +56,7 @@ def main() -> None:
 
 def measure(
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     backgrounds: Sequence[Path],
     margins: Sequence[float],
 ) -> dict[str, Any]:

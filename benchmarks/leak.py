@@ -112,11 +112,11 @@ def run(
     targets = np.array([photo.target for photo in tested])
     # What a photo is a copy of, whatever the split says.
     groups = [group_of[photo.source, photo.path] for photo in tested]
-    metrics = measure_accuracy(recognizer.judge, predictions.logits, targets, groups)
+    metrics = measure_accuracy(recognizer.rule, predictions.logits, targets, groups)
     # The test photos of which no copy was trained on.
     clean = np.array([group not in trained for group in groups])
     honest = measure_accuracy(
-        recognizer.judge,
+        recognizer.rule,
         predictions.logits[torch.from_numpy(clean)],
         targets[clean],
         [group for group, ok in zip(groups, clean, strict=True) if ok],

@@ -99,7 +99,7 @@ def measure(
         "energy": logsumexp(logits, axis=1),
     }
     accuracy = measure_accuracy(
-        recognizer.judge,
+        recognizer.rule,
         predictions.logits[~strange],
         targets[~strange],
         [photo.group for photo, odd in zip(tested, strange, strict=True) if not odd],

@@ -128,7 +128,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         seen = gr.skip() if Path(image).suffix.lower() in _BROWSER_SUFFIXES else picture
         return (
             seen,
-            answer_html(recognition, recognizer.judge.calibration is not None),
+            answer_html(recognition, recognizer.rule.calibration is not None),
             gr.Label(
                 {prediction.label: prediction.confidence for prediction in recognition.predictions},
                 label=_NEAREST if rejected else _BEST,
@@ -369,7 +369,7 @@ def _sentence(text: str) -> str:
 
 
 def _about(recognizer: CarRecognizer) -> str:
-    calibration = recognizer.judge.calibration
+    calibration = recognizer.rule.calibration
     rejected = ["photos that show no car from outside"] if recognizer.gate else []
     if calibration and calibration.known is not None:
         rejected.append("cars unlike all of them")

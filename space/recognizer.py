@@ -22,7 +22,7 @@ from space.network import Outputs, engine_of
 from space.photos import PhotoError, PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.transforms import normalize
-from space.verdict import Judge
+from space.verdict import DecisionRule
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
@@ -39,7 +39,7 @@ class CarRecognizer:
         labels: the classes it knows, in the order of the network's outputs.
         cars: the make, model and year that each of them means.
         checkpoint: which one answers, and `source` and `revision` of it.
-        judge: how its logits become answers; `judge.calibration` is None when the checkpoint was
+        judge: how its logits become answers; `rule.calibration` is None when the checkpoint was
             never calibrated, and confidences are the raw softmax then.
         gate: rejects photos that show no car from outside, or None.
         preprocess: from a picture to what the network sees of it.
@@ -76,7 +76,7 @@ class CarRecognizer:
         self.cars: tuple[Car, ...] = checkpoint.cars
         calibration = read_calibration(checkpoint.folder) if calibrated else None
         try:
-            self.judge = Judge(
+            self.rule = DecisionRule(
                 self.labels, self.cars, Levels(self.cars), calibration, precision, coverage
             )
         except ValueError as error:
@@ -248,7 +248,7 @@ class CarRecognizer:
             refusals: list[str | None] = [None] * len(batch)
             if self.gate:
                 refusals = self.gate.refusals(features)
-            answers += self.judge.recognitions(logits, refusals, top_k)
+            answers += self.rule.recognitions(logits, refusals, top_k)
         return [
             replace(answer, box=part.box, cars_found=part.cars_found)
             for answer, part in zip(answers, prepared, strict=True)

@@ -33,7 +33,7 @@ _TINY = 1e-300  # in place of zero below a fraction
 
 
 @dataclass(frozen=True)
-class Judge:
+class DecisionRule:
     """Turns logits into recognitions.
 
     Attributes:

@@ -11,7 +11,7 @@ from space.answers import LEVELS, MAKE, MODEL, YEAR
 from space.calibration import softmax
 from space.labels import parse_label
 from space.levels import Levels
-from space.verdict import Judge
+from space.verdict import DecisionRule
 from trainer.evaluation.calibrate import (
     COVERAGES,
     chain,
@@ -138,54 +138,54 @@ def test_a_coverage_that_few_photos_cannot_promise_takes_every_class():
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[Judge, np.ndarray, np.ndarray]:
+def judged() -> tuple[DecisionRule, np.ndarray, np.ndarray]:
     """A judge calibrated on some photos, and others to judge it by."""
     calibration = fit_calibration(
         LABELS, CARS, *photos(3000, 0, 0.6), alone(3000), np.array(["one"] * 3000), gate=0.5
     )
     logits, targets = photos(3000, 1, 0.6)
-    return Judge(LABELS, CARS, LEVELS_OF, calibration, 0.9, 0.95), logits, targets
+    return DecisionRule(LABELS, CARS, LEVELS_OF, calibration, 0.9, 0.95), logits, targets
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_level_is_calibrated(judged, level):
-    judge, logits, targets = judged
-    scores = judge.confidences(logits)[level]
-    right = scores.argmax(axis=1) == judge.levels.index[level][targets]
+    rule, logits, targets = judged
+    scores = rule.confidences(logits)[level]
+    right = scores.argmax(axis=1) == rule.levels.index[level][targets]
     assert ece(scores.max(axis=1), right) < 0.03
 
 
 def test_thresholds_keep_what_they_promise_on_other_photos(judged):
-    judge, logits, targets = judged
-    sure, right = chain(judge, logits), right_at(judge.levels, logits, targets)
+    rule, logits, targets = judged
+    sure, right = chain(rule, logits), right_at(rule.levels, logits, targets)
     for level in LEVELS:
-        threshold = judge.calibration.thresholds["0.9"][level]
+        threshold = rule.calibration.thresholds["0.9"][level]
         kept = sure[level] >= threshold
         assert kept.sum() > 150
         assert right[level][kept].mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_coarser_levels_are_never_less_sure_nor_less_right(judged):
-    judge, logits, targets = judged
-    sure, right = chain(judge, logits), right_at(judge.levels, logits, targets)
+    rule, logits, targets = judged
+    sure, right = chain(rule, logits), right_at(rule.levels, logits, targets)
     for finer, coarser in ((YEAR, MODEL), (MODEL, MAKE)):
         assert (sure[coarser] >= sure[finer]).all()
         assert (right[coarser] >= right[finer]).all()
 
 
 def test_calibration_never_changes_the_answer(judged):
-    judge, logits, _ = judged
-    raw = replace(judge, calibration=None)
+    rule, logits, _ = judged
+    raw = replace(rule, calibration=None)
     assert np.array_equal(
-        judge.confidences(logits)[YEAR].argmax(axis=1), raw.confidences(logits)[YEAR].argmax(axis=1)
+        rule.confidences(logits)[YEAR].argmax(axis=1), raw.confidences(logits)[YEAR].argmax(axis=1)
     )
 
 
 def test_few_known_cars_count_as_unknown_and_none_where_there_is_a_gate(judged):
-    judge, logits, _ = judged
-    assert judge.calibration.known is None
+    rule, logits, _ = judged
+    assert rule.calibration.known is None
     one = np.array(["one"] * len(logits))
     known = fit_known(logits, one)
-    judge = replace(judge, calibration=replace(judge.calibration, known=known))
-    assert judge.unknown(logits).mean() < 0.01
-    assert judge.unknown(np.full((1, len(LABELS)), -20.0)).all()
+    rule = replace(rule, calibration=replace(rule.calibration, known=known))
+    assert rule.unknown(logits).mean() < 0.01
+    assert rule.unknown(np.full((1, len(LABELS)), -20.0)).all()

@@ -71,7 +71,7 @@ def test_the_figures_lie_beside_the_checkpoint(measured):
 
 def test_the_checkpoint_opens_calibrated_with_its_gate(evaluated):
     recognizer = CarRecognizer.from_pretrained(evaluated)
-    assert recognizer.judge.calibration
+    assert recognizer.rule.calibration
     assert recognizer.gate
     recognition = recognizer.predict(draw_car(3))
     assert recognition.verdict in ("auto-tag", "review", "rejected")

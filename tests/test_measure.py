@@ -10,7 +10,7 @@ from space.answers import Recognition
 from space.calibration import Calibration, ConfidenceMap
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import Judge
+from space.verdict import DecisionRule
 from trainer.evaluation.measure import (
     _f1_macro,
     measure_accuracy,
@@ -19,7 +19,7 @@ from trainer.evaluation.measure import (
     measure_thresholds,
     measure_verdicts,
 )
-from trainer.evaluation.predictions import JudgedPhoto, Predictions
+from trainer.evaluation.predictions import LabeledPhoto, Predictions
 
 CARS = (
     Car("Audi", "A4", 2008),
@@ -35,7 +35,7 @@ CALIBRATION = Calibration(
     thresholds={"0.9": {"make": 0.8, "model": 0.8, "year": 0.7}},
     plausible={"0.9": 0.25},
 )
-JUDGE = Judge(LABELS, CARS, Levels(CARS), CALIBRATION, 0.9, 0.9)
+RULE = DecisionRule(LABELS, CARS, Levels(CARS), CALIBRATION, 0.9, 0.9)
 ROWS = [
     [0.60, 0.30, 0.05, 0.05],  # truly the first: right
     [0.60, 0.30, 0.05, 0.05],  # truly the second: make and model right, year wrong
@@ -49,7 +49,7 @@ GROUPS = list("abcde")
 
 
 def test_accuracy_of_each_rank():
-    found = measure_accuracy(JUDGE, LOGITS, TARGETS, GROUPS)
+    found = measure_accuracy(RULE, LOGITS, TARGETS, GROUPS)
     assert (found["photos"], found["groups"]) == (5, 5)
     assert found["top1"]["value"] == 0.4
     assert found["top3"]["value"] == 0.8
@@ -58,15 +58,15 @@ def test_accuracy_of_each_rank():
 
 
 def test_the_year_is_judged_where_make_and_model_are_right():
-    found = measure_accuracy(JUDGE, LOGITS, TARGETS, GROUPS)
+    found = measure_accuracy(RULE, LOGITS, TARGETS, GROUPS)
     for name in ("year_given_model", "year_given_model_of_several"):
         assert found[name]["photos"] == 2  # the first two; a Clio has no year
         assert found[name]["value"] == 0.5
 
 
 def test_copies_count_as_one_in_the_interval_only():
-    alone = measure_accuracy(JUDGE, LOGITS, TARGETS, GROUPS)["top1"]
-    copies = measure_accuracy(JUDGE, LOGITS, TARGETS, list("aabbc"))["top1"]
+    alone = measure_accuracy(RULE, LOGITS, TARGETS, GROUPS)["top1"]
+    copies = measure_accuracy(RULE, LOGITS, TARGETS, list("aabbc"))["top1"]
     assert alone["value"] == copies["value"]
     assert alone != copies
 
@@ -83,7 +83,7 @@ def test_macro_f1_is_that_of_scikit_learn():
 
 
 def test_thresholds_have_precision_and_coverage_together():
-    found = measure_thresholds(JUDGE, LOGITS, TARGETS, GROUPS)["0.9"]
+    found = measure_thresholds(RULE, LOGITS, TARGETS, GROUPS)["0.9"]
     assert found["year"]["photos"] == 2  # 0.95 right, 0.90 wrong
     assert found["year"]["precision"]["value"] == 0.5
     assert found["year"]["coverage"]["value"] == 0.4
@@ -93,14 +93,14 @@ def test_thresholds_have_precision_and_coverage_together():
 
 def test_a_threshold_that_was_never_reached_covers_nothing():
     none = replace(CALIBRATION, thresholds={"0.9": dict.fromkeys(("make", "model", "year"))})
-    judge = replace(JUDGE, calibration=none)
-    found = measure_thresholds(judge, LOGITS, TARGETS, GROUPS)["0.9"]["year"]
+    rule = replace(RULE, calibration=none)
+    found = measure_thresholds(rule, LOGITS, TARGETS, GROUPS)["0.9"]["year"]
     assert found["precision"] is None
     assert found["coverage"]["value"] == 0
 
 
 def test_plausible_sets_are_counted():
-    found = measure_plausible(JUDGE, LOGITS, TARGETS, GROUPS)["0.9"]
+    found = measure_plausible(RULE, LOGITS, TARGETS, GROUPS)["0.9"]
     assert found["coverage"]["value"] == 0.8  # all but the last
     assert found["mean_size"] == (2 + 2 + 2 + 1 + 1) / 5
     assert found["one_class"] == 0.4
@@ -121,8 +121,8 @@ def test_verdicts_are_counted_with_what_they_promise():
 
 
 def test_crossings_count_answers_with_classes_of_other_data_sets():
-    def photo(source: str, target: int, group: str) -> JudgedPhoto:
-        return JudgedPhoto(source, group, target, "test", group, bytes)
+    def photo(source: str, target: int, group: str) -> LabeledPhoto:
+        return LabeledPhoto(source, group, target, "test", group, bytes)
 
     # The last class stands in both, and is never a crossing.
     taught = [photo("a", 0, "t"), photo("a", 3, "u"), photo("b", 1, "v"), photo("b", 3, "w")]

@@ -55,7 +55,7 @@ def test_a_checkpoint_comes_out_that_opens(session):
     _, folder = session
     recognizer = CarRecognizer.from_pretrained(folder / "runs" / "notebook" / "checkpoint")
     assert recognizer.labels == tuple(CLASSES)
-    assert recognizer.judge.calibration is not None
+    assert recognizer.rule.calibration is not None
 
 
 def test_what_the_notebook_shows_is_there(session):

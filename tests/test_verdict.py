@@ -10,7 +10,7 @@ from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, REVIEW, YEAR,
 from space.calibration import Calibration, ConfidenceMap, softmax
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import Judge
+from space.verdict import DecisionRule
 
 CARS = (
     Car("Audi", "A4 Sedan", 2008),
@@ -35,9 +35,9 @@ MAPS = {
 }
 
 
-def judge(calibration: Calibration | None = PLAIN, cars=CARS, precision=0.98, coverage=0.95):
+def rule(calibration: Calibration | None = PLAIN, cars=CARS, precision=0.98, coverage=0.95):
     labels = LABELS if cars == CARS else tuple(f"class {i}" for i in range(len(cars)))
-    return Judge(labels, tuple(cars), Levels(cars), calibration, precision, coverage)
+    return DecisionRule(labels, tuple(cars), Levels(cars), calibration, precision, coverage)
 
 
 def logits_of(*probabilities: float) -> np.ndarray:
@@ -48,7 +48,7 @@ def logits_of(*probabilities: float) -> np.ndarray:
 
 
 def answer(*probabilities: float, top_k: int = 5, refusal=None, **options) -> Recognition:
-    (found,) = judge(**options).recognitions(logits_of(*probabilities), [refusal], top_k)
+    (found,) = rule(**options).recognitions(logits_of(*probabilities), [refusal], top_k)
     return found
 
 
@@ -74,7 +74,7 @@ KIND = dict.fromkeys(LEVELS, ConfidenceMap(0.2, 3, 2))  # far above
 @pytest.mark.parametrize("temperature", [0.3, 1, 4])
 def test_confidences_are_in_order_and_no_class_exceeds_the_best(random_logits, maps, temperature):
     calibration = replace(PLAIN, confidence=maps, temperature=temperature)
-    found = judge(calibration).confidences(random_logits)[YEAR]
+    found = rule(calibration).confidences(random_logits)[YEAR]
     order = np.argsort(-random_logits, axis=1)
     assert (np.diff(np.take_along_axis(found, order, 1), axis=1) <= 0).all()
     assert np.array_equal(found.argmax(axis=1), random_logits.argmax(axis=1))
@@ -82,7 +82,7 @@ def test_confidences_are_in_order_and_no_class_exceeds_the_best(random_logits, m
 
 @pytest.mark.parametrize("maps", [PLAIN.confidence, MAPS, HARSH, KIND])
 def test_confidences_sum_to_one_unless_the_best_is_a_cap(random_logits, maps):
-    scores = judge(replace(PLAIN, confidence=maps)).confidences(random_logits)
+    scores = rule(replace(PLAIN, confidence=maps)).confidences(random_logits)
     for level in LEVELS:
         assert scores[level].dtype == np.float64
         assert scores[level].min() >= 0
@@ -94,7 +94,7 @@ def test_confidences_sum_to_one_unless_the_best_is_a_cap(random_logits, maps):
 
 @pytest.mark.parametrize("maps", [PLAIN.confidence, MAPS, HARSH, KIND])
 def test_make_is_never_less_sure_than_model_nor_model_than_class(random_logits, maps):
-    asked = judge(replace(PLAIN, confidence=maps))
+    asked = rule(replace(PLAIN, confidence=maps))
     scores = asked.confidences(random_logits)
     best = random_logits.argmax(axis=1)
     rows = np.arange(len(best))
@@ -105,7 +105,7 @@ def test_make_is_never_less_sure_than_model_nor_model_than_class(random_logits, 
 
 def test_class_may_be_best_although_another_make_has_more_together():
     """The best class and the best make part; the chain of the class holds all the same."""
-    scores = judge(replace(PLAIN, confidence=MAPS)).confidences(logits_of(0.2, 0.2, 0.2, 0.3))
+    scores = rule(replace(PLAIN, confidence=MAPS)).confidences(logits_of(0.2, 0.2, 0.2, 0.3))
     levels = Levels(CARS)
     bmw, x5 = levels.makes.index("BMW"), levels.models.index(("BMW", "X5 SUV"))
     assert scores[YEAR][0, 3] == scores[YEAR].max()
@@ -113,7 +113,7 @@ def test_class_may_be_best_although_another_make_has_more_together():
 
 
 def test_best_confidence_is_that_of_the_map():
-    scores = judge(replace(PLAIN, confidence=MAPS)).confidences(logits_of(0.6, 0.2))
+    scores = rule(replace(PLAIN, confidence=MAPS)).confidences(logits_of(0.6, 0.2))
     expected = MAPS[YEAR](np.array(0.6))
     assert scores[YEAR][0, 0] == pytest.approx(float(expected))
     rest = (1 - float(expected)) / 0.4
@@ -122,7 +122,7 @@ def test_best_confidence_is_that_of_the_map():
 
 def test_temperature_divides_the_logits():
     logits = logits_of(0.5, 0.3, 0.1)
-    warm = judge(replace(PLAIN, temperature=2.0)).confidences(logits)[YEAR]
+    warm = rule(replace(PLAIN, temperature=2.0)).confidences(logits)[YEAR]
     assert warm[0].tolist() == pytest.approx(softmax(logits / 2)[0].tolist())
 
 
@@ -137,7 +137,7 @@ def test_score_is_the_softmax_whatever_the_calibration():
 def test_confidence_never_exceeds_one(random_logits):
     """A sum of probabilities may be a hair above 1."""
     cars = [Car("Audi", "A4 Sedan", 2000 + i) for i in range(len(CARS))]
-    asked = judge(cars=cars)
+    asked = rule(cars=cars)
     assert asked.confidences(random_logits)[MAKE].max() > 1
     for found in asked.recognitions(random_logits, [None] * len(random_logits), 9):
         assert found.makes[0].confidence <= 1
@@ -148,7 +148,7 @@ def test_certainty_is_finite():
     logits = np.full((1, len(CARS)), -1e4)
     logits[0, 1] = 1e4
     for maps in (PLAIN.confidence, MAPS):
-        scores = judge(replace(PLAIN, confidence=maps)).confidences(logits)
+        scores = rule(replace(PLAIN, confidence=maps)).confidences(logits)
         assert all(np.isfinite(scores[level]).all() for level in LEVELS)
         assert scores[YEAR][0, 1] > 0.99
 
@@ -173,7 +173,7 @@ def test_certainty_is_finite():
 def test_level_is_reached_exactly_at_its_threshold(thresholds, verdict, level):
     """The make has 15/16, the model 7/8, the class 3/4: exact in binary."""
     exact = np.array([[0.125, 0.75, 0.0625, 0.0625, 0, 0, 0]])
-    asked = judge(with_thresholds(*thresholds))
+    asked = rule(with_thresholds(*thresholds))
     scores = {level: values[0] for level, values in asked.levels.sums(exact).items()}
     assert [float(scores[lvl].max()) for lvl in LEVELS] == [0.9375, 0.875, 0.75]
     found = asked._recognition(scores, exact[0], exact[0] > 0.1, None, 5)
@@ -184,7 +184,7 @@ def test_level_is_reached_exactly_at_its_threshold(thresholds, verdict, level):
 def test_thresholds_that_no_photo_reached_never_tag(best):
     logits = np.zeros((1, len(CARS)))
     logits[0, best] = 50
-    (found,) = judge(with_thresholds(None, None, None)).recognitions(logits, [None], 5)
+    (found,) = rule(with_thresholds(None, None, None)).recognitions(logits, [None], 5)
     assert found.predictions[0].confidence == pytest.approx(1)
     assert (found.verdict, found.level) == (REVIEW, None)
     assert found.reason == "of validation answers this sure fewer than 98% were right"
@@ -221,7 +221,7 @@ def test_unsure_model_names_the_models_of_that_make(top_k):
 def test_unsure_model_is_told_although_none_is_worth_naming():
     """The likeliest models may all be of other makes than the best class."""
     cars = [*(Car("Audi", f"A{i}", None) for i in range(200)), Car("BMW", "", None)]
-    asked = judge(with_thresholds(0.005, None, None), cars=cars)
+    asked = rule(with_thresholds(0.005, None, None), cars=cars)
     logits = np.zeros((1, len(cars)))
     logits[0, 7] = 0.1
     (found,) = asked.recognitions(logits, [None], 1)
@@ -270,14 +270,14 @@ def test_class_that_is_a_make_only_is_tagged_when_only_makes_have_a_threshold():
 def test_class_with_a_year_and_no_model_is_worded_without_one():
     cars = [Car("BMW", "", 2007), Car("BMW", "", 2012), Car("Audi", "TT", 2012)]
     logits = np.log([[0.5, 0.45, 0.05]])
-    (found,) = judge(cars=cars).recognitions(logits, [None], 5)
+    (found,) = rule(cars=cars).recognitions(logits, [None], 5)
     assert found.reason == "sure of BMW, year unsure: 2007–2012"
 
 
 def test_years_are_those_of_the_first_model_with_shared_years_summed():
     cars = [Car("Audi", "A4", 2012), Car("Audi", "A4", 2008), Car("Audi", "A4", 2012), *CARS[2:4]]
     logits = np.log([[0.25, 0.35, 0.3, 0.05, 0.05]])
-    (found,) = judge(cars=cars).recognitions(logits, [None], 5)
+    (found,) = rule(cars=cars).recognitions(logits, [None], 5)
     assert found.predictions[0].year == 2008
     assert {score.year: score.confidence for score in found.years} == pytest.approx(
         {2012: 0.55, 2008: 0.35}, abs=1e-6
@@ -307,7 +307,7 @@ def test_plausible_are_the_classes_above_the_threshold_best_first(
 @pytest.mark.parametrize("calibration", [None, PLAIN, replace(PLAIN, plausible={"0.95": 2.0})])
 def test_plausible_set_always_holds_the_best(random_logits, calibration):
     refusals = [None, "no car"] * 200
-    for found in judge(calibration).recognitions(random_logits, refusals, 1):
+    for found in rule(calibration).recognitions(random_logits, refusals, 1):
         assert found.plausible.labels[0] == found.predictions[0].label
 
 
@@ -329,7 +329,7 @@ def test_refusal_of_the_gate_is_the_reason():
 def test_class_is_known_from_the_least_logit_on(known, verdict):
     logits = np.full((1, len(CARS)), -5.0)
     logits[0, 1] = 3.0
-    (found,) = judge(replace(PLAIN, known=known)).recognitions(logits, [None], 5)
+    (found,) = rule(replace(PLAIN, known=known)).recognitions(logits, [None], 5)
     assert found.verdict == verdict
     if verdict == REJECTED:
         assert found.reason == "this is unlike all 7 classes that the checkpoint knows"
@@ -340,7 +340,7 @@ def test_known_is_a_logit_before_the_temperature():
     logits = np.full((1, len(CARS)), -5.0)
     logits[0, 1] = 3.0
     calibration = replace(PLAIN, known=2.0, temperature=2.0)
-    (found,) = judge(calibration).recognitions(logits, [None], 5)
+    (found,) = rule(calibration).recognitions(logits, [None], 5)
     assert found.verdict != REJECTED
 
 
@@ -351,7 +351,7 @@ def test_gate_speaks_before_unlike_all_classes():
 
 def test_uncalibrated_is_never_tagged_and_says_so(random_logits):
     refusals = [None] * len(random_logits)
-    for row, found in enumerate(judge(None).recognitions(random_logits, refusals, 7)):
+    for row, found in enumerate(rule(None).recognitions(random_logits, refusals, 7)):
         assert (found.verdict, found.level) == (REVIEW, None)
         assert "uncalibrated" in found.reason
         assert found.plausible == found.plausible.__class__((found.predictions[0].label,), None)
@@ -368,7 +368,7 @@ def test_uncalibrated_is_rejected_where_a_gate_refuses():
 
 
 def test_photo_alone_is_judged_as_in_a_batch(random_logits):
-    asked = judge(replace(PLAIN, confidence=MAPS, known=0.5))
+    asked = rule(replace(PLAIN, confidence=MAPS, known=0.5))
     refusals = [None if row % 3 else "no car" for row in range(len(random_logits))]
     together = asked.recognitions(random_logits, refusals, 7)
     for row in range(0, len(random_logits), 7):
@@ -390,8 +390,8 @@ def test_photo_alone_is_judged_as_in_a_batch(random_logits):
 )
 def test_share_that_was_not_calibrated_is_refused(options, cause):
     with pytest.raises(ValueError, match=cause):
-        judge(**options)
-    judge(None, **options)  # an uncalibrated checkpoint has nothing to offer, and never tags
+        rule(**options)
+    rule(None, **options)  # an uncalibrated checkpoint has nothing to offer, and never tags
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from trainer.data.source import DataError, photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
-from trainer.evaluation.predictions import JudgedPhoto, find_photos, predict_photos
+from trainer.evaluation.predictions import LabeledPhoto, find_photos, predict_photos
 from trainer.evaluation.rejection import GateData
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scenes import measure_scenes
@@ -175,7 +175,7 @@ def _others(options: argparse.Namespace) -> list[Callable[[], bytes]]:
 
 def _gate_data(
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     others: Sequence[Callable[[], bytes]],
     no_exteriors: Path | None,
 ) -> list[GateData]:
@@ -205,7 +205,7 @@ def _gate_data(
 def calibrate(
     recognizer: CarRecognizer,
     folder: Path,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     samples: Sequence[GateData],
     split_file: Path | None,
 ) -> None:

@@ -14,7 +14,7 @@ from space.answers import LEVELS
 from space.calibration import Calibration, ConfidenceMap, softmax
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import Judge
+from space.verdict import DecisionRule
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 COVERAGES = (0.9, 0.95, 0.99)
@@ -62,8 +62,8 @@ def fit_calibration(
         known=fit_known(logits, sources) if gate is None else None,
         gate=gate,
     )
-    judge = Judge(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
-    sure = chain(judge, logits)
+    rule = DecisionRule(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
+    sure = chain(rule, logits)
     hits = right_at(levels, logits, targets)
     thresholds: dict[str, Mapping[str, float | None]] = {
         f"{target:g}": {level: fit_threshold(sure[level], hits[level], target) for level in LEVELS}
@@ -186,12 +186,12 @@ def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> f
     return float(values[reached[-1]]) if len(reached) else None
 
 
-def chain(judge: Judge, logits: np.ndarray) -> dict[str, np.ndarray]:
+def chain(rule: DecisionRule, logits: np.ndarray) -> dict[str, np.ndarray]:
     """For each level how sure the best class's make, model and year are, shape (photos,)."""
-    scores = judge.confidences(logits)
+    scores = rule.confidences(logits)
     best = logits.argmax(axis=1)
     return {
-        level: np.take_along_axis(scores[level], judge.levels.index[level][best][:, None], 1)[
+        level: np.take_along_axis(scores[level], rule.levels.index[level][best][:, None], 1)[
             :, 0
         ].clip(max=1)
         for level in LEVELS

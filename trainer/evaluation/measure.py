@@ -10,11 +10,11 @@ import numpy as np
 
 from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.recognizer import CarRecognizer
-from space.verdict import Judge
+from space.verdict import DecisionRule
 from trainer.evaluation.calibrate import chain, right_at
 from trainer.evaluation.faithfulness import heat_on_cars, road
 from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
-from trainer.evaluation.predictions import JudgedPhoto, Predictions, predict_photos, siblings_of
+from trainer.evaluation.predictions import LabeledPhoto, Predictions, predict_photos, siblings_of
 from trainer.evaluation.rejection import (
     DRAWN,
     GateData,
@@ -26,7 +26,7 @@ AS_IT_IS = "as it is"  # the photos of the robustness test before anything is do
 
 
 def measure_accuracy(
-    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     """How often the answers are right.
 
@@ -41,15 +41,15 @@ def measure_accuracy(
         and `year_given_model_of_several` of those alone whose model has several years to choose
         from; precision, recall and F1, macro over the classes that occur and weighted.
     """
-    scores = judge.confidences(logits)
+    scores = rule.confidences(logits)
     rank = ranks(logits, targets)
     result: dict[str, Any] = {"photos": len(targets), "groups": len(set(groups))}
     for k in (1, 3, 5):
         result[f"top{k}"] = Share.of_marks(rank < k, groups)
     for level in (MAKE, MODEL):
-        right = scores[level].argmax(axis=1) == judge.levels.index[level][targets]
+        right = scores[level].argmax(axis=1) == rule.levels.index[level][targets]
         result[level] = Share.of_marks(right, groups)
-    result |= _measure_years(judge, logits, targets, groups)
+    result |= _measure_years(rule, logits, targets, groups)
     best = logits.argmax(axis=1)
     result |= PrecisionRecallF1().compute(predictions=best, references=targets)
     macro = Share.bootstrapped(lambda weights: _f1_macro(best, targets, weights), groups)
@@ -72,11 +72,11 @@ def _f1_macro(best: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> flo
 
 
 def _measure_years(
-    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
-    right = right_at(judge.levels, logits, targets)
-    has_year = np.array([car.year is not None for car in judge.cars])
-    model_of = judge.levels.index[MODEL]
+    right = right_at(rule.levels, logits, targets)
+    has_year = np.array([car.year is not None for car in rule.cars])
+    model_of = rule.levels.index[MODEL]
     of_several = np.bincount(model_of, weights=has_year)[model_of] > 1
     names = np.asarray(groups)
     result = {}
@@ -92,17 +92,17 @@ def _measure_years(
 
 
 def measure_calibration(
-    judge: Judge, logits: np.ndarray, targets: np.ndarray
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """What confidences are worth, `before` and `after` calibration, for each level."""
     metric = Calibration()
     result: dict[str, dict[str, Any]] = {}
-    for name, asked in (("before", replace(judge, calibration=None)), ("after", judge)):
+    for name, asked in (("before", replace(rule, calibration=None)), ("after", rule)):
         scores = asked.confidences(logits)
         result[name] = {
             level: metric.compute(
                 predictions=_summing_to_one(scores[level]),
-                references=judge.levels.index[level][targets],
+                references=rule.levels.index[level][targets],
             )
             for level in LEVELS
         }
@@ -114,14 +114,14 @@ def _summing_to_one(scores: np.ndarray) -> np.ndarray:
 
 
 def measure_thresholds(
-    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """For each target precision and level: the threshold, and its precision and coverage here."""
-    assert judge.calibration
-    sure, right = chain(judge, logits), right_at(judge.levels, logits, targets)
+    assert rule.calibration
+    sure, right = chain(rule, logits), right_at(rule.levels, logits, targets)
     names = np.asarray(groups)
     result: dict[str, dict[str, Any]] = {}
-    for target, thresholds in judge.calibration.thresholds.items():
+    for target, thresholds in rule.calibration.thresholds.items():
         result[target] = {}
         for level, threshold in thresholds.items():
             kept = sure[level] >= (2 if threshold is None else threshold)
@@ -135,13 +135,13 @@ def measure_thresholds(
 
 
 def measure_plausible(
-    judge: Judge, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, groups: Sequence[str]
 ) -> dict[str, Any]:
     """For each coverage asked for: the one found here, and how large the sets are."""
-    assert judge.calibration
+    assert rule.calibration
     result = {}
-    for coverage in judge.calibration.plausible:
-        inside = replace(judge, coverage=float(coverage)).plausible(logits)
+    for coverage in rule.calibration.plausible:
+        inside = replace(rule, coverage=float(coverage)).plausible(logits)
         sizes = inside.sum(axis=1)
         result[coverage] = {
             "coverage": Share.of_marks(inside[np.arange(len(targets)), targets], groups),
@@ -173,10 +173,10 @@ def measure_verdicts(
 
 
 def measure_all(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], predictions: Predictions
+    recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], predictions: Predictions
 ) -> dict[str, Any]:
     """Accuracy, over all and apart by data set and background; confidences, verdicts and sets."""
-    judge, logits = recognizer.judge, predictions.logits
+    rule, logits = recognizer.rule, predictions.logits
     targets = np.array([photo.target for photo in photos])
     groups = [photo.group for photo in photos]
     sources = np.array([photo.source for photo in photos])
@@ -184,12 +184,12 @@ def measure_all(
 
     def apart(names: np.ndarray) -> dict[str, Any]:
         return {
-            str(name): measure_accuracy(judge, logits[mine], targets[mine], _those(groups, mine))
+            str(name): measure_accuracy(rule, logits[mine], targets[mine], _those(groups, mine))
             for name in np.unique(names[names != ""])
             for mine in (names == name,)
         }
 
-    result = measure_accuracy(judge, logits, targets, groups)
+    result = measure_accuracy(rule, logits, targets, groups)
     if recognizer.preprocess.car_crop:
         result["car_found"] = _found(predictions)
     if len(set(sources)) > 1:
@@ -203,18 +203,18 @@ def measure_all(
     if both:
         named = np.char.add(np.char.add(sources, ", "), backgrounds)
         result["backgrounds"] = apart(np.where(np.isin(sources, both), named, ""))
-    result["calibration"] = measure_calibration(judge, logits, targets)
+    result["calibration"] = measure_calibration(rule, logits, targets)
     recognitions = recognize(recognizer, predictions)
     right = logits.argmax(axis=1) == targets
     result["verdicts"] = measure_verdicts(recognitions, right, groups)
-    if judge.calibration:
-        result["thresholds"] = measure_thresholds(judge, logits, targets, groups)
-        result["plausible"] = measure_plausible(judge, logits, targets, groups)
+    if rule.calibration:
+        result["thresholds"] = measure_thresholds(rule, logits, targets, groups)
+        result["plausible"] = measure_plausible(rule, logits, targets, groups)
     return result
 
 
 def measure_crossings(
-    photos: Sequence[JudgedPhoto], tested: Sequence[JudgedPhoto], predictions: Predictions
+    photos: Sequence[LabeledPhoto], tested: Sequence[LabeledPhoto], predictions: Predictions
 ) -> dict[str, dict[str, Any]]:
     """How often a car is answered with a class that only other data sets have.
 
@@ -257,7 +257,7 @@ def recognize(recognizer: CarRecognizer, predictions: Predictions) -> list[Recog
     refusals: list[str | None] = [None] * len(predictions.logits)
     if recognizer.gate:
         refusals = recognizer.gate.refusals(predictions.features)
-    return recognizer.judge.recognitions(predictions.logits, refusals, top_k=1)
+    return recognizer.rule.recognitions(predictions.logits, refusals, top_k=1)
 
 
 def _those(names: Sequence[str], chosen: np.ndarray) -> list[str]:
@@ -266,7 +266,7 @@ def _those(names: Sequence[str], chosen: np.ndarray) -> list[str]:
 
 def measure_rejection(
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     predictions: Predictions,
     others: Sequence[tuple[GateData, np.ndarray]],
 ) -> dict[str, Any]:
@@ -276,10 +276,10 @@ def measure_rejection(
         photos, predictions: exteriors to judge by.
         others: what shows no car from outside, see `trainer.evaluation.rejection.judged`.
     """
-    gate, judge = recognizer.gate, recognizer.judge
+    gate, rule = recognizer.gate, recognizer.rule
     assert gate
     cars = gate.probabilities(predictions.features)[:, 0]
-    unknown = judge.unknown(predictions.logits)
+    unknown = rule.unknown(predictions.logits)
     sources = np.array([photo.source for photo in photos])
     groups = [photo.group for photo in photos]
     result: dict[str, Any] = {"threshold": gate.threshold, "exteriors": {}, "others": {}}
@@ -292,7 +292,7 @@ def measure_rejection(
             "rejected": Share.of_marks(marks, _those(groups, mine)),
         }
     for sample, scores in others:
-        marks = (scores < gate.threshold) | judge.unknown(sample.logits)
+        marks = (scores < gate.threshold) | rule.unknown(sample.logits)
         found = {
             "photos": len(scores),
             "kind": sample.kind,
@@ -314,7 +314,7 @@ def measure_rejection(
 
 
 def measure_robustness(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], count: int
+    recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], count: int
 ) -> dict[str, Any]:
     """The same photos as they are and spoilt in each way: how many answers are still right."""
     chosen = random.Random(0).sample(list(photos), min(count, len(photos)))
@@ -325,8 +325,8 @@ def measure_robustness(
     for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
         predictions = predict_photos(recognizer, readers, name, change)
         right = predictions.logits.argmax(axis=1) == targets
-        scores = recognizer.judge.confidences(predictions.logits)
-        make = recognizer.judge.levels.index[MAKE]
+        scores = recognizer.rule.confidences(predictions.logits)
+        make = recognizer.rule.levels.index[MAKE]
         result[name] = {
             "photos": len(chosen),
             "top1": Share.of_marks(right, groups),
@@ -339,7 +339,7 @@ def measure_robustness(
 
 
 def measure_faithfulness(
-    recognizer: CarRecognizer, photos: Sequence[JudgedPhoto], predictions: Predictions, count: int
+    recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], predictions: Predictions, count: int
 ) -> dict[str, Any]:
     """ROAD, and the heat on the car where a sibling with its background painted out shows it."""
     result = {

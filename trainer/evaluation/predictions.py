@@ -25,7 +25,7 @@ _BLACK_RIM = 0.75
 
 
 @dataclass(frozen=True)
-class JudgedPhoto:
+class LabeledPhoto:
     """A photo whose class is known.
 
     Attributes:
@@ -49,7 +49,7 @@ def find_photos(
     specs: Sequence[str],
     split_file: Path | None,
     columns: Columns | None = None,
-) -> list[JudgedPhoto]:
+) -> list[LabeledPhoto]:
     """Every photo of the data sets that the split file names, excluded ones too.
 
     Args:
@@ -61,7 +61,7 @@ def find_photos(
     """
     rows = read_split(split_file) if split_file else None
     number_of = {label: number for number, label in enumerate(recognizer.labels)}
-    photos: list[JudgedPhoto] = []
+    photos: list[LabeledPhoto] = []
     unknown = set()
     sources = read_sources(specs, columns)
     for source in sources:
@@ -79,7 +79,7 @@ def find_photos(
             if target < 0 and row["split"] != EXCLUDED:
                 unknown.add(row["label"])
             photos.append(
-                JudgedPhoto(source.name, path, target, row["split"], row["group"], reader)
+                LabeledPhoto(source.name, path, target, row["split"], row["group"], reader)
             )
     if unknown:
         some = ", ".join(sorted(unknown)[:3])
@@ -193,8 +193,8 @@ def _is_rim_black(picture: Image.Image) -> bool:
 
 
 def siblings_of(
-    photos: Sequence[JudgedPhoto], backgroundless: np.ndarray
-) -> list[tuple[JudgedPhoto, JudgedPhoto]]:
+    photos: Sequence[LabeledPhoto], backgroundless: np.ndarray
+) -> list[tuple[LabeledPhoto, LabeledPhoto]]:
     """Pairs (photo, sibling) of the same photo with its background and without.
 
     Groups of more than two may hold photos that are framed otherwise, and are passed over.

@@ -32,7 +32,7 @@ from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST, TRAIN
 from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
-from trainer.evaluation.predictions import JudgedPhoto, predict_photos
+from trainer.evaluation.predictions import LabeledPhoto, predict_photos
 from trainer.evaluation.robustness import CONDITIONS
 
 # The share of validation exteriors that may be refused.
@@ -129,7 +129,7 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
     return float(scores[int(REFUSED_SHARE * len(scores))])
 
 
-def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> list[GateData]:
+def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> list[GateData]:
     """Training photos of each data set, plain and spoilt, and crops of them."""
     rng = random.Random(0)
     ways = list(CONDITIONS.values())
@@ -203,7 +203,7 @@ def drawn(recognizer: CarRecognizer) -> GateData:
     return GateData(OTHER, DRAWN, features, logits, kinds)
 
 
-def held_out_crops(recognizer: CarRecognizer, photos: Sequence[JudgedPhoto]) -> GateData:
+def held_out_crops(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> GateData:
     """What never teaches the gate: crops of test photos, too close to tell a car in them."""
     rng = random.Random(1)
     tested = [photo for photo in photos if photo.split == TEST]

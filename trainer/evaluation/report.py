@@ -23,7 +23,7 @@ from trainer.evaluation.figures.gallery import Shown, write_gallery
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.pairs import write_worst_pairs
 from trainer.evaluation.measure import AS_IT_IS, recognize
-from trainer.evaluation.predictions import JudgedPhoto, Predictions
+from trainer.evaluation.predictions import LabeledPhoto, Predictions
 from trainer.evaluation.rejection import GateData
 
 _SHOWN = 8  # right answers in the gallery, and as many wrong ones
@@ -32,7 +32,7 @@ _SHOWN = 8  # right answers in the gallery, and as many wrong ones
 def write_report(
     folder: Path,
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     predictions: Predictions,
     metrics: Mapping[str, Any],
     others: Sequence[tuple[GateData, np.ndarray]],
@@ -74,13 +74,13 @@ def _draw_confidences(
     targets: np.ndarray,
     metrics: Mapping[str, Any],
 ) -> None:
-    split, judge = metrics["split"]["name"], recognizer.judge
+    split, rule = metrics["split"]["name"], recognizer.rule
 
     def panel(when: str, level: str) -> Confidences:
-        asked = judge if when == "after" else replace(judge, calibration=None)
+        asked = rule if when == "after" else replace(rule, calibration=None)
         scores = asked.confidences(predictions.logits)[level]
         top, best = scores.max(axis=1), scores.argmax(axis=1)
-        right = best == judge.levels.index[level][targets]
+        right = best == rule.levels.index[level][targets]
         name = f"{level}, {when} calibration"
         ece = metrics["calibration"][when][level]["ece"]
         return Confidences(name, top.clip(max=1), right, ece)
@@ -89,19 +89,19 @@ def _draw_confidences(
     write_reliability(folder / "reliability.png", both, split)
     levels = [panel("after", level) for level in LEVELS]
     write_reliability(folder / "reliability_levels.png", levels, split)
-    if judge.calibration:
+    if rule.calibration:
         right = predictions.logits.argmax(axis=1) == targets
         thresholds = {
-            target: levels[YEAR] for target, levels in judge.calibration.thresholds.items()
+            target: levels[YEAR] for target, levels in rule.calibration.thresholds.items()
         }
-        sure = chain(judge, predictions.logits)[YEAR]
+        sure = chain(rule, predictions.logits)[YEAR]
         write_risk_coverage(folder, sure, right, thresholds, split, YEAR)
 
 
 def _draw_gallery(
     folder: Path,
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     predictions: Predictions,
     right: np.ndarray,
     split: str,

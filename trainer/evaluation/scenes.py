@@ -17,7 +17,7 @@ from space.preprocessing import Prepared, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
 from trainer.evaluation.metrics import Share
-from trainer.evaluation.predictions import JudgedPhoto, predict_pictures, read_pictures
+from trainer.evaluation.predictions import LabeledPhoto, predict_pictures, read_pictures
 
 # What the car's photo takes of the scene's area.
 AREAS = {"a half": 1 / 2, "a quarter": 1 / 4, "a tenth": 1 / 10}
@@ -46,7 +46,7 @@ def pasted(
 
 def measure_scenes(
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     backgrounds: Sequence[Callable[[], bytes]],
     count: int,
 ) -> dict[str, dict[str, dict[str, Any]]]:
@@ -76,7 +76,7 @@ def measure_scenes(
 
 def _measure_size(
     recognizer: CarRecognizer,
-    photos: Sequence[JudgedPhoto],
+    photos: Sequence[LabeledPhoto],
     backgrounds: Sequence[Callable[[], bytes]],
     name: str,
     area: float | None,
@@ -97,8 +97,8 @@ def _measure_size(
     groups = [photo.group for photo in photos]
     targets = np.array([photo.target for photo in photos])
     right = predictions.logits.argmax(axis=1) == targets
-    make = recognizer.judge.levels.index[MAKE]
-    named = recognizer.judge.confidences(predictions.logits)[MAKE].argmax(axis=1)
+    make = recognizer.rule.levels.index[MAKE]
+    named = recognizer.rule.confidences(predictions.logits)[MAKE].argmax(axis=1)
     answers = recognize(recognizer, predictions)
     rejected = np.array([answer.verdict == REJECTED for answer in answers])
     found = {
