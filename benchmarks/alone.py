@@ -19,7 +19,7 @@ from space.checkpoints import write_json
 from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.splits import TEST
-from trainer.evaluation.metrics import Share, ranks
+from trainer.evaluation.metrics import Estimate, ranks
 from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.provenance import command_line, git_revision
 
@@ -44,9 +44,9 @@ def main() -> None:
         sets[name] = {"photos": len(groups), "weights": alone.revision}
         for measure in MEASURES:
             sets[name][measure] = {
-                "joint": Share.of_marks(together[measure], groups),
-                "alone": Share.of_marks(apart[measure], groups),
-                "joint_less_alone": Share.of_change(together[measure], apart[measure], groups),
+                "joint": Estimate.of_marks(together[measure], groups),
+                "alone": Estimate.of_marks(apart[measure], groups),
+                "joint_less_alone": Estimate.of_change(together[measure], apart[measure], groups),
             }
     found = {
         "command": command_line("python -m benchmarks.alone"),

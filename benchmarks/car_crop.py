@@ -27,7 +27,7 @@ from space.transforms import to_pixels
 from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import photos_below
 from trainer.data.splits import VALIDATION
-from trainer.evaluation.metrics import Share
+from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import LabeledPhoto, find_photos
 from trainer.evaluation.scenes import AREAS, pasted
 
@@ -76,7 +76,7 @@ def measure(
     conditions = {}
     for (source, name), marks in rows.items():
         conditions[f"{source}, {name}"] = {
-            way: Share.of_marks(np.array([mark[way] for mark in marks]), groups[source])
+            way: Estimate.of_marks(np.array([mark[way] for mark in marks]), groups[source])
             for way in marks[0]
         }
     return {"photos": len(photos), "conditions": conditions}

@@ -20,7 +20,7 @@ from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import DataSet, read_photos
 from trainer.data.exteriors import ExteriorScores, score_exteriors
 from trainer.data.mislabels import suspect_labels
-from trainer.evaluation.metrics import Share
+from trainer.evaluation.metrics import Estimate
 from trainer.provenance import git_revision
 
 HERE = Path(__file__).parent
@@ -75,8 +75,8 @@ def siblings(data: DataSet) -> dict[str, Any]:
     return {
         "sample": len(rows),
         "have_an_original": known,
-        "precision": asdict(Share.of(right, found)),
-        "recall": asdict(Share.of(right, known)),
+        "precision": asdict(Estimate.of(right, found)),
+        "recall": asdict(Estimate.of(right, known)),
     }
 
 
@@ -111,8 +111,8 @@ def wrong_labels(data: DataSet, scores: ExteriorScores, seed: int) -> dict[str, 
         "planted_groups": len(chosen),
         "planted_photos": int(planted.sum()),
         "told_groups": len(told),
-        "precision": asdict(Share.of(right, len(told))),
-        "recall": asdict(Share.of(right, len(chosen))),
+        "precision": asdict(Estimate.of(right, len(told))),
+        "recall": asdict(Estimate.of(right, len(chosen))),
     }
 
 

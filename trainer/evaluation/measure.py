@@ -13,7 +13,7 @@ from space.recognizer import CarRecognizer
 from space.verdict import DecisionRule
 from trainer.evaluation.calibrate import chain, right_at
 from trainer.evaluation.faithfulness import heat_on_cars, road
-from trainer.evaluation.metrics import Calibration, PrecisionRecallF1, Share, ranks
+from trainer.evaluation.metrics import CalibrationErrors, Estimate, PrecisionRecallF1, ranks
 from trainer.evaluation.predictions import LabeledPhoto, Predictions, predict_photos, siblings_of
 from trainer.evaluation.rejection import (
     DRAWN,
@@ -45,14 +45,14 @@ def measure_accuracy(
     rank = ranks(logits, targets)
     result: dict[str, Any] = {"photos": len(targets), "groups": len(set(groups))}
     for k in (1, 3, 5):
-        result[f"top{k}"] = Share.of_marks(rank < k, groups)
+        result[f"top{k}"] = Estimate.of_marks(rank < k, groups)
     for level in (MAKE, MODEL):
         right = scores[level].argmax(axis=1) == rule.levels.index[level][targets]
-        result[level] = Share.of_marks(right, groups)
+        result[level] = Estimate.of_marks(right, groups)
     result |= _measure_years(rule, logits, targets, groups)
     best = logits.argmax(axis=1)
     result |= PrecisionRecallF1().compute(predictions=best, references=targets)
-    macro = Share.bootstrapped(lambda weights: _f1_macro(best, targets, weights), groups)
+    macro = Estimate.bootstrapped(lambda weights: _f1_macro(best, targets, weights), groups)
     result["f1_macro"] = asdict(macro)
     return result
 
@@ -85,7 +85,7 @@ def _measure_years(
         ("year_given_model_of_several", of_several),
     ):
         asked = right[MODEL] & counts[targets]
-        result[name] = {"photos": int(asked.sum())} | Share.of_marks(
+        result[name] = {"photos": int(asked.sum())} | Estimate.of_marks(
             right[YEAR][asked], names[asked].tolist()
         )
     return result
@@ -95,7 +95,7 @@ def measure_calibration(
     rule: DecisionRule, logits: np.ndarray, targets: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """What confidences are worth, `before` and `after` calibration, for each level."""
-    metric = Calibration()
+    metric = CalibrationErrors()
     result: dict[str, dict[str, Any]] = {}
     for name, asked in (("before", replace(rule, calibration=None)), ("after", rule)):
         scores = asked.confidences(logits)
@@ -128,8 +128,8 @@ def measure_thresholds(
             result[target][level] = {
                 "threshold": threshold,
                 "photos": int(kept.sum()),
-                "precision": Share.of_marks(right[level][kept], names[kept].tolist()) or None,
-                "coverage": Share.of_marks(kept, groups),
+                "precision": Estimate.of_marks(right[level][kept], names[kept].tolist()) or None,
+                "coverage": Estimate.of_marks(kept, groups),
             }
     return result
 
@@ -144,7 +144,7 @@ def measure_plausible(
         inside = replace(rule, coverage=float(coverage)).plausible(logits)
         sizes = inside.sum(axis=1)
         result[coverage] = {
-            "coverage": Share.of_marks(inside[np.arange(len(targets)), targets], groups),
+            "coverage": Estimate.of_marks(inside[np.arange(len(targets)), targets], groups),
             "mean_size": float(sizes.mean()),
             "median_size": float(np.median(sizes)),
             "one_class": float((sizes == 1).mean()),
@@ -165,9 +165,9 @@ def measure_verdicts(
     tagged = verdicts == AUTO_TAG
     names = np.asarray(groups)
     return {
-        "auto_tag": Share.of_marks(tagged, groups),
-        "auto_tag_precision": Share.of_marks(right[tagged], names[tagged].tolist()) or None,
-        "rejected": Share.of_marks(verdicts == REJECTED, groups),
+        "auto_tag": Estimate.of_marks(tagged, groups),
+        "auto_tag_precision": Estimate.of_marks(right[tagged], names[tagged].tolist()) or None,
+        "rejected": Estimate.of_marks(verdicts == REJECTED, groups),
         "levels": dict(Counter(str(recognition.level) for recognition in recognitions)),
     }
 
@@ -240,10 +240,10 @@ def measure_crossings(
         mine = sources == name
         strange = ~np.isin(best[mine], list(classes[name]))
         own_groups = _those(groups, mine)
-        result[name] = {"any": Share.of_marks(strange, own_groups)}
+        result[name] = {"any": Estimate.of_marks(strange, own_groups)}
         for other in sorted(classes.keys() - {name}):
             marks = strange & np.isin(best[mine], list(classes[other]))
-            result[name][other] = Share.of_marks(marks, own_groups)
+            result[name][other] = Estimate.of_marks(marks, own_groups)
     return result
 
 
@@ -289,7 +289,7 @@ def measure_rejection(
         result["exteriors"][str(name)] = {
             "photos": int(mine.sum()),
             "by_gate": int((cars < gate.threshold)[mine].sum()),
-            "rejected": Share.of_marks(marks, _those(groups, mine)),
+            "rejected": Estimate.of_marks(marks, _those(groups, mine)),
         }
     for sample, scores in others:
         marks = (scores < gate.threshold) | rule.unknown(sample.logits)
@@ -297,7 +297,7 @@ def measure_rejection(
             "photos": len(scores),
             "kind": sample.kind,
             "by_gate": int((scores < gate.threshold).sum()),
-            "rejected": Share.of_marks(marks, sample.groups),
+            "rejected": Estimate.of_marks(marks, sample.groups),
             **ood_metrics(cars, scores),
         }
         if sample.name == DRAWN:
@@ -329,9 +329,9 @@ def measure_robustness(
         make = recognizer.rule.levels.index[MAKE]
         result[name] = {
             "photos": len(chosen),
-            "top1": Share.of_marks(right, groups),
-            "top5": Share.of_marks(ranks(predictions.logits, targets) < 5, groups),
-            "make": Share.of_marks(scores[MAKE].argmax(axis=1) == make[targets], groups),
+            "top1": Estimate.of_marks(right, groups),
+            "top5": Estimate.of_marks(ranks(predictions.logits, targets) < 5, groups),
+            "make": Estimate.of_marks(scores[MAKE].argmax(axis=1) == make[targets], groups),
             **({"car_found": _found(predictions)} if recognizer.preprocess.car_crop else {}),
             **measure_verdicts(recognize(recognizer, predictions), right, groups),
         }

@@ -18,15 +18,15 @@ _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share, 0 to 1, with the ends of its 95% interval."""
+class Estimate:
+    """A share or another statistic, with the ends of its 95% interval."""
 
     value: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, successes: int, count: int) -> "Share":
+    def of(cls, successes: int, count: int) -> "Estimate":
         """A share of independent photos, with Wilson's interval."""
         interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
         return cls(successes / count, float(interval.low), float(interval.high))
@@ -34,7 +34,7 @@ class Share:
     @classmethod
     def bootstrapped(
         cls, statistic: Callable[[np.ndarray], float], groups: Sequence[str]
-    ) -> "Share":
+    ) -> "Estimate":
         """A statistic of photos that are not independent: whole groups are drawn anew.
 
         The percentile bootstrap (Efron 1979), 1,000 times.
@@ -111,7 +111,7 @@ class PrecisionRecallF1(evaluate.Metric):
         }
 
 
-class Calibration(evaluate.Metric):
+class CalibrationErrors(evaluate.Metric):
     """How far confidences are from how often they are right; predictions are probabilities.
 
     `ece` and `classwise_ece` are in shares, 0 to 1, over 15 bins of equal width (Guo et al. 2017,

@@ -16,7 +16,7 @@ from space.photos import load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
-from trainer.evaluation.metrics import Share
+from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import LabeledPhoto, predict_pictures, read_pictures
 
 # What the car's photo takes of the scene's area.
@@ -103,16 +103,16 @@ def _measure_size(
     rejected = np.array([answer.verdict == REJECTED for answer in answers])
     found = {
         "photos": len(photos),
-        "top1": Share.of_marks(right, groups),
-        "make": Share.of_marks(named == make[targets], groups),
+        "top1": Estimate.of_marks(right, groups),
+        "make": Estimate.of_marks(named == make[targets], groups),
         **measure_verdicts(answers, right, groups),
-        "right_but_rejected": Share.of_marks(right & rejected, groups),
+        "right_but_rejected": Estimate.of_marks(right & rejected, groups),
     }
     if recognizer.preprocess.car_crop:
         starts = range(0, len(whole_photos), BATCH_SIZE)
         logits = np.concatenate(
             [recognizer.infer(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
         )
-        found["whole_photo"] = Share.of_marks(logits.argmax(axis=1) == targets, groups)
+        found["whole_photo"] = Estimate.of_marks(logits.argmax(axis=1) == targets, groups)
         found["car_found"] = float(np.mean([box is not None for box in predictions.boxes]))
     return found
