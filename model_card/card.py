@@ -22,11 +22,11 @@ from model_card.render import DATA_SETS, ROOT, read_json, render, title
 from space.checkpoints import (
     CALIBRATION,
     CARD,
+    CARD_SOURCES,
     CONFIG,
     FIGURES,
     LATENCY,
     METRICS,
-    TOLD,
     TRAINING,
     WEIGHTS,
     CheckpointError,
@@ -209,7 +209,9 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "title": repo.partition("/")[2] if repo else f"Marque, {config['architecture']}",
         "repo": repo,
         "place": repo or _place(folder),
-        "told": {name: file_hash(folder / name) for name in TOLD if (folder / name).is_file()},
+        "told": {
+            name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()
+        },
         "config": config,
         "metrics": metrics,
         "calibration": calibration,

@@ -41,10 +41,10 @@ GRAPH = "model.onnx"
 CARD = "README.md"
 FIGURES = "figures"
 # What the card tells of; its head has their hashes.
-TOLD = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
+CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recogniser reads of a repository; what people read stays on the Hub.
-WANTED = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
+SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}

@@ -17,7 +17,14 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download, metadata_load, metadata_save
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.checkpoints import BUNDLED, GRAPH, WANTED, Checkpoint, CheckpointError, open_checkpoint
+from space.checkpoints import (
+    BUNDLED,
+    GRAPH,
+    SERVING_FILES,
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+)
 from space.detector import NANODET
 from space.upload import UploadError, explained, files_below, repo_id, upload
 
@@ -152,7 +159,7 @@ def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _files_of(checkpoint: Path) -> list[str]:
     """The files of a checkpoint that a recogniser reads."""
-    return [name for name in WANTED if (checkpoint / name).is_file()]
+    return [name for name in SERVING_FILES if (checkpoint / name).is_file()]
 
 
 if __name__ == "__main__":

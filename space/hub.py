@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from space.checkpoints import REQUIRED, WANTED, CheckpointError
+from space.checkpoints import REQUIRED, SERVING_FILES, CheckpointError
 
 _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
 _LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others
@@ -100,8 +100,8 @@ def _fetch(repo: str, revision: str | None) -> Path:
         return cached
     # First by the commit: the cache remembers what a branch or tag means before it has the files,
     # and a download that breaks should leave it with the earlier ones.
-    snapshot_download(repo, revision=commit, allow_patterns=list(WANTED))
-    return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
+    snapshot_download(repo, revision=commit, allow_patterns=list(SERVING_FILES))
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=list(SERVING_FILES)))
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
@@ -109,7 +109,7 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     try:
         folder = Path(
             snapshot_download(
-                repo, revision=revision, allow_patterns=list(WANTED), local_files_only=True
+                repo, revision=revision, allow_patterns=list(SERVING_FILES), local_files_only=True
             )
         )
     except LocalEntryNotFoundError:

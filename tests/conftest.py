@@ -79,7 +79,7 @@ def tiny_recognizer(tiny_checkpoint) -> CarRecognizer:
 
 # Chosen, not measured: the untrained network's logits hardly differ, hence the temperature. With
 # the default precision nearly every answer is auto-tagged, with 0.9 none can be.
-CHOSEN = Calibration(
+DEFAULT = Calibration(
     temperature=0.01,
     confidence={
         MAKE: ConfidenceMap(0.9, 1.1, 0.3),
@@ -107,7 +107,7 @@ def calibrate(folder: Path, **changes) -> Path:
     recognizer = CarRecognizer.from_pretrained(folder)
     features = recognizer.infer([recognizer.prepare(SIGHTS[kind]) for kind in KINDS]).features
     FeatureGate(20 * features, -10 * (features**2).sum(axis=1), 0.5).save(folder)
-    calibration = replace(CHOSEN, **changes)
+    calibration = replace(DEFAULT, **changes)
     hashed = {"weights_sha256": file_hash(folder / WEIGHTS)}
     write_json(folder / CALIBRATION, hashed | calibration.as_json())
     return folder

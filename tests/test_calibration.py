@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import CHOSEN, calibrate, save_tiny_checkpoint
+from conftest import DEFAULT, calibrate, save_tiny_checkpoint
 
 from space.answers import LEVELS, YEAR
 from space.calibration import Calibration, ConfidenceMap, read_calibration
-from space.checkpoints import CALIBRATION, WANTED, CheckpointError
+from space.checkpoints import CALIBRATION, SERVING_FILES, CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
 
@@ -60,11 +60,11 @@ def test_map_that_falls_is_refused(numbers):
 
 
 def test_calibration_that_was_written_is_read(calibrated_checkpoint):
-    assert read_calibration(calibrated_checkpoint) == CHOSEN
+    assert read_calibration(calibrated_checkpoint) == DEFAULT
 
 
 def test_nulls_are_read(calibrated_folder):
-    never = {target: dict.fromkeys(LEVELS) for target in CHOSEN.thresholds}
+    never = {target: dict.fromkeys(LEVELS) for target in DEFAULT.thresholds}
     calibrate(calibrated_folder, known=None, gate=None, thresholds=never)
     calibration = read_calibration(calibrated_folder)
     assert (calibration.known, calibration.gate) == (None, None)
@@ -73,7 +73,7 @@ def test_nulls_are_read(calibrated_folder):
 
 def test_second_look_of_an_older_calibration_is_passed_over(calibrated_folder):
     change(calibrated_folder, second_look={"share": 0.35, "margin": 0.1})
-    assert read_calibration(calibrated_folder) == CHOSEN
+    assert read_calibration(calibrated_folder) == DEFAULT
 
 
 def test_checkpoint_without_calibration_has_none(tiny_checkpoint):
@@ -87,7 +87,7 @@ def test_file_that_is_no_calibration_is_refused(calibrated_folder, content):
         CarRecognizer.from_pretrained(calibrated_folder)
 
 
-@pytest.mark.parametrize("key", [*CHOSEN.as_json(), "weights_sha256"])
+@pytest.mark.parametrize("key", [*DEFAULT.as_json(), "weights_sha256"])
 def test_missing_part_is_named(calibrated_folder, key):
     change(calibrated_folder, **{key: ...})
     with pytest.raises(CheckpointError, match=f"is damaged .*{key}"):
@@ -130,8 +130,8 @@ def test_calibration_of_other_weights_is_refused(calibrated_folder, tmp_path):
 
 def test_calibration_cannot_be_made_of_nonsense():
     with pytest.raises(ValueError, match="above 0"):
-        Calibration(0, CHOSEN.confidence, CHOSEN.thresholds, CHOSEN.plausible)
+        Calibration(0, DEFAULT.confidence, DEFAULT.thresholds, DEFAULT.plausible)
 
 
 def test_calibration_and_gate_come_along_from_the_hub():
-    assert {CALIBRATION, GATE} <= set(WANTED)
+    assert {CALIBRATION, GATE} <= set(SERVING_FILES)

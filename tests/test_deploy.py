@@ -18,7 +18,7 @@ import yaml
 from apps import start
 from huggingface_hub import hf_hub_download
 
-from space.checkpoints import BUNDLED, GRAPH, WANTED
+from space.checkpoints import BUNDLED, GRAPH, SERVING_FILES
 from space.deploy import main
 from space.detector import NANODET
 from trainer.export import export
@@ -203,7 +203,7 @@ def test_a_space_without_a_model_carries_the_bundled_one(hub, call):
     assert call(run, "org/own")[0] == 0
     files = hub.repo("org/own", "space").files
     carried = {name.removeprefix("space/checkpoint/") for name in files if "/checkpoint/" in name}
-    assert carried == {name for name in WANTED if (BUNDLED / name).is_file()}
+    assert carried == {name for name in SERVING_FILES if (BUNDLED / name).is_file()}
     assert "model.txt" not in files
     assert not front_matter(files["README.md"].decode()).keys() & {"models", "preload_from_hub"}
 

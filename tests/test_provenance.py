@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer import provenance
-from trainer.provenance import command_line, homeless
+from trainer.provenance import command_line, redact_home
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_a_command_can_be_typed_again(monkeypatch):
     ],
 )
 def test_the_home_folder_alone_is_left_out(text, told):
-    assert homeless(text) == told
+    assert redact_home(text) == told
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_records_do_not_tell_whose_home_folder_it_was():
         "weights": None,
         "more": {"x": "/home/ada/y"},
     }
-    assert homeless(record) == {
+    assert redact_home(record) == {
         "data": ["a=~/a", "b"], "lr": 0.1, "weights": None, "more": {"x": "~/y"},
     }  # fmt: skip

@@ -26,7 +26,7 @@ from space.checkpoints import (
     LATENCY,
     METRICS,
     REQUIRED,
-    WANTED,
+    SERVING_FILES,
     WEIGHTS,
     CheckpointError,
     open_checkpoint,
@@ -150,7 +150,7 @@ def test_what_is_published_answers_alike_wherever_it_is_pulled(
     assert repo.at("v1").sha == repo.head
     assert f"{hub.url}/org/round is at {repo.head}, tagged v1" in said
     # Fetched by the tag alone, in a process that has seen nothing of this.
-    assert reader(pulled, "org/round@v1") == (repo.head, set(WANTED))
+    assert reader(pulled, "org/round@v1") == (repo.head, set(SERVING_FILES))
     photo = tmp_path / "car.png"
     draw_car(5, size=(300, 170)).save(photo)
     recognizer = CarRecognizer.from_pretrained(finished)

@@ -47,12 +47,12 @@ def describe_run(
         device: that this one trains on; the others have one each like it.
     """
     return {
-        "config": homeless(config.as_json()),
+        "config": redact_home(config.as_json()),
         "command": command_line("trainer/train.py"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         **photos,
-        "starting_weights": homeless(weights),
+        "starting_weights": redact_home(weights),
         "processes": processes,
         "hardware": {
             "processor": processor(),
@@ -105,12 +105,12 @@ def command_line(program: str, arguments: Sequence[str] | None = None) -> str:
 
 
 def _quote(word: str) -> str:
-    parts = re.split(r"(~/|~$)", str(homeless(word)))
+    parts = re.split(r"(~/|~$)", str(redact_home(word)))
     parts[::2] = [part and shlex.quote(part) for part in parts[::2]]  # the others are the tildes
     return "".join(parts) or shlex.quote(word)
 
 
-def homeless(value: Any) -> Any:
+def redact_home(value: Any) -> Any:
     """A value of JSON with `~` for the home folder in its texts: records are published, and the
     folder's name is often that of a person."""
     if isinstance(value, str):
@@ -118,9 +118,9 @@ def homeless(value: Any) -> Any:
         folder = rf"(?:(?<=[=:'\"\s,])|^){re.escape(str(Path.home()))}(?=[/:'\"\s,]|$)"
         return re.sub(folder, "~", value)
     if isinstance(value, Mapping):
-        return {key: homeless(item) for key, item in value.items()}
+        return {key: redact_home(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [homeless(item) for item in value]
+        return [redact_home(item) for item in value]
     return value
 
 

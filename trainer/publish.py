@@ -24,13 +24,13 @@ from huggingface_hub import metadata_load
 from space.checkpoints import (
     CALIBRATION,
     CARD,
+    CARD_SOURCES,
     CLASSES,
     FIGURES,
     GRAPH,
     LATENCY,
     METRICS,
     REQUIRED,
-    TOLD,
     Checkpoint,
     CheckpointError,
     checkpoint_of,
@@ -172,7 +172,7 @@ def _check_card(folder: Path, repo: str) -> None:
     told = head.get("marque")
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
         raise PublishError(f"{folder / CARD} does not say from which files it was written; {anew}")
-    there = {name: file_hash(folder / name) for name in TOLD if (folder / name).is_file()}
+    there = {name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()}
     if changed := sorted({name for name, _ in told["files"].items() ^ there.items()}):
         raise PublishError(
             f"{folder / CARD} was written from other files ({', '.join(changed)}); {anew}"
