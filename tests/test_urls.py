@@ -20,15 +20,15 @@ from PIL import Image
 from space.labels import Car
 from trainer import collect
 from trainer.collection import network, pipeline
+from trainer.collection.connections import is_public
 from trainer.collection.download import download
-from trainer.collection.network import is_public
+from trainer.collection.fetcher import FAILED, LATER, OK, FetchPolicy
 from trainer.collection.table import read_table
-from trainer.collection.visits import FAILED, LATER, OK, Manners
 from trainer.data.source import DataError
 from trainer.data.sources import read_source
 
 ROOT = Path(__file__).parent.parent
-BRISK = Manners(tries=3, pause=0.01, timeout=5, deadline=10, allow_private=True)
+BRISK = FetchPolicy(tries=3, pause=0.01, timeout=5, deadline=10, allow_private=True)
 IMPATIENT = replace(BRISK, tries=2, timeout=0.2)
 PHOTO = photo_bytes(draw_car(1))
 
@@ -39,9 +39,9 @@ def server():
         yield server
 
 
-def fetch(url: str, folder: Path, manners: Manners = BRISK):
+def fetch(url: str, folder: Path, policy: FetchPolicy = BRISK):
     """Downloads one address; nothing but finished photos may lie there afterwards."""
-    result = download([url], folder, manners)[url]
+    result = download([url], folder, policy)[url]
     files = [path.name for path in (folder / "downloads").iterdir()]
     assert files == ([result.file] if result.status == OK else [])
     return result
@@ -123,8 +123,8 @@ def test_a_server_that_trickles_meets_the_deadline(server, tmp_path, part):
 def test_a_host_that_never_answers_is_left_alone_after_some_requests(server, tmp_path):
     urls = [server.add(f"{number}.jpg", stall=True) for number in range(15)]
     good = server.add("good.jpg", PHOTO, host="localhost")
-    manners = replace(IMPATIENT, tries=1, per_host=1, timeout=0.05)
-    results = download([*urls, good], tmp_path, manners)
+    policy = replace(IMPATIENT, tries=1, per_host=1, timeout=0.05)
+    results = download([*urls, good], tmp_path, policy)
     assert [results[url].status for url in urls] == [LATER] * 15
     assert "not answered 10 requests" in results[urls[-1]].reason
     assert sum(server.asked.values()) == 10 + 1
@@ -305,7 +305,7 @@ def resolve(monkeypatch, names: dict[str, str | list[str]]) -> list[str]:
 
 def test_a_name_with_one_address_that_is_not_public_is_refused(tmp_path, monkeypatch):
     resolve(monkeypatch, {"cars.example": ["93.184.216.34", "10.0.0.7"]})
-    result = fetch("http://cars.example/a.jpg", tmp_path, Manners(tries=1, timeout=1))
+    result = fetch("http://cars.example/a.jpg", tmp_path, FetchPolicy(tries=1, timeout=1))
     assert result.status == FAILED
     assert "10.0.0.7" in result.reason
 
@@ -616,7 +616,7 @@ def test_insides_are_left_out_unless_they_are_wanted(server, tmp_path, real_data
     file, out = write_table(tmp_path, *lines), tmp_path / "out"
     assert run(file, out) == 0
     assert len(list((out / "photos" / "Dacia Duster").iterdir())) == 3
-    pipeline.collect(file, out, manners=BRISK)
+    pipeline.collect(file, out, policy=BRISK)
     assert [row["url"] for row in rows_of(out / "photos.csv")] == [car]
     assert len(list((out / "photos" / "Dacia Duster").iterdir())) == 1  # the others are gone
     assert {name: reason[:19] for name, reason in reasons(out).items()} == {

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from space.walk import user_path
+from trainer.collection.fetcher import FetchPolicy
 from trainer.collection.pipeline import PHOTOS, Collection, collect
-from trainer.collection.visits import Manners
 from trainer.data.source import DataError
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.file.is_file():
         parser.error(f"there is no file {options.file}")
-    manners = Manners(
+    policy = FetchPolicy(
         per_host=options.per_host,
         at_once=max(options.at_once, options.per_host),
         tries=options.tries,
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         collection = collect(
             options.file,
             options.out,
-            manners=manners,
+            policy=policy,
             keep_insides=options.keep_insides,
             retry_failed=options.retry_failed,
         )
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "file", type=user_path, help="a table of addresses, see docs/sources/urls.md"
     )
     parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER")
-    usual = Manners()
+    usual = FetchPolicy()
     for name, kind, value, explanation in (
         ("--per-host", _at_least_1, usual.per_host, "requests to one host at the same time"),
         ("--at-once", _at_least_1, usual.at_once, "requests at the same time in all"),

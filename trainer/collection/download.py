@@ -16,12 +16,16 @@ import httpx2
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from trainer.collection.visits import FAILED, LATER, OK, Download, Fetcher, Manners
+from trainer.collection.fetcher import FAILED, LATER, OK, Download, Fetcher, FetchPolicy
 from trainer.data.source import DataError
 
 
 def download(
-    urls: Iterable[str], folder: Path, manners: Manners | None = None, *, retry_failed: bool = False
+    urls: Iterable[str],
+    folder: Path,
+    policy: FetchPolicy | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> dict[str, Download]:
     """Downloads what is not there yet, and says for every address what became of it.
 
@@ -32,12 +36,12 @@ def download(
     Raises:
         DataError: another process is downloading into the folder, or nothing can be written there.
     """
-    manners = manners or Manners()
+    policy = policy or FetchPolicy()
     urls = list(dict.fromkeys(urls))
     try:
         (folder / "downloads").mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock", timeout=0):
-            return _download(urls, folder, manners, retry_failed)
+            return _download(urls, folder, policy, retry_failed)
     except Timeout:
         raise DataError(
             f"another process is collecting into {folder}; wait for it, or choose another folder"
@@ -47,7 +51,7 @@ def download(
 
 
 def _download(
-    urls: list[str], folder: Path, manners: Manners, retry_failed: bool
+    urls: list[str], folder: Path, policy: FetchPolicy, retry_failed: bool
 ) -> dict[str, Download]:
     store, ledger = folder / "downloads", folder / "downloads.csv"
     for unfinished in store.glob("*.part"):  # what a kill left behind
@@ -69,7 +73,7 @@ def _download(
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
             writer.writerow([column.name for column in fields(Download)])
-        for result in _fetch_all(wanted, store, manners):
+        for result in _fetch_all(wanted, store, policy):
             writer.writerow(astuple(result))
             file.flush()
             settled[result.url] = result
@@ -98,26 +102,26 @@ def _read_ledger(path: Path) -> dict[str, Download]:
     return known
 
 
-def _fetch_all(urls: list[str], store: Path, manners: Manners) -> Iterator[Download]:
+def _fetch_all(urls: list[str], store: Path, policy: FetchPolicy) -> Iterator[Download]:
     """Fetches in any order; a slow host holds up no other one."""
     queues: dict[str, deque[str]] = defaultdict(deque)
     for url in urls:
         queues[_host_of(url)].append(url)
     running: dict[Future[Download], str] = {}
     busy: Counter[str] = Counter()
-    fetcher = Fetcher(store, manners)
-    pool = ThreadPoolExecutor(manners.at_once)
+    fetcher = Fetcher(store, policy)
+    pool = ThreadPoolExecutor(policy.at_once)
     try:
         while queues or running:
             for host in list(queues):
-                while queues[host] and busy[host] < manners.per_host:
-                    if len(running) == manners.at_once:
+                while queues[host] and busy[host] < policy.per_host:
+                    if len(running) == policy.at_once:
                         break
                     running[pool.submit(fetcher.fetch, queues[host].popleft())] = host
                     busy[host] += 1
                 if not queues[host]:
                     del queues[host]
-                if len(running) == manners.at_once:
+                if len(running) == policy.at_once:
                     break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 busy[running.pop(future)] -= 1

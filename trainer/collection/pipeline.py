@@ -12,10 +12,10 @@ from pathlib import Path
 
 from space.labels import Car
 from trainer.collection.download import download
+from trainer.collection.fetcher import LATER, OK, Download, FetchPolicy
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import Specifications, clean
 from trainer.collection.table import Table, read_table
-from trainer.collection.visits import LATER, OK, Download, Manners
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.copies import find_copies
 from trainer.data.exteriors import score_exteriors
@@ -69,7 +69,7 @@ def collect(
     file: Path,
     folder: Path,
     *,
-    manners: Manners | None = None,
+    policy: FetchPolicy | None = None,
     keep_insides: bool = False,
     retry_failed: bool = False,
 ) -> Collection:
@@ -88,7 +88,7 @@ def collect(
     for line in table.lines:
         for url in line.urls:
             labels[url][line.label] = line.car
-    results = download(labels, folder, manners, retry_failed=retry_failed)
+    results = download(labels, folder, policy, retry_failed=retry_failed)
     left_out = [
         LeftOut("", "", f"{problem.path}: {problem.reason}", "rows that cannot be used")
         for problem in table.problems

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 
 from space.photos import MAX_BYTES, PhotoError, load_photo
-from trainer.collection.network import NoSuchNameError, RefusedError, Transport, deadline
+from trainer.collection.connections import NoSuchNameError, RefusedError, Transport, deadline
 
 USER_AGENT = "Marque (collects photos for training a car recogniser; python-httpx2)"
 OK, FAILED, LATER = "ok", "failed", "later"
@@ -25,7 +25,7 @@ _LATER_STATUS = {408, 425, 429}  # and all from 500 on
 
 
 @dataclass(frozen=True)
-class Manners:
+class FetchPolicy:
     """How politely to download, and how much to put up with.
 
     Attributes:
@@ -95,17 +95,15 @@ class _Host:
 class Fetcher:
     """Fetches one address at a time in each of several threads."""
 
-    def __init__(self, store: Path, manners: Manners):
+    def __init__(self, store: Path, policy: FetchPolicy):
         self.stopped = threading.Event()
         self._store = store
-        self._manners = manners
+        self._manners = policy
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
         self._client = httpx2.Client(
-            transport=Transport(
-                allow_private=manners.allow_private, connections=2 * manners.at_once
-            ),
-            timeout=manners.timeout,
+            transport=Transport(allow_private=policy.allow_private, connections=2 * policy.at_once),
+            timeout=policy.timeout,
             headers={"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"},
             trust_env=False,
         )
