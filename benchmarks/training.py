@@ -50,7 +50,7 @@ from trainer.provenance import git_revision
 from trainer.train import build_accelerator
 from trainer.training.config import TrainConfig
 from trainer.training.loop import Trainer
-from trainer.training.order import EpochOrder, load_cached
+from trainer.training.sampler import EpochSampler, load_cached
 from trainer.weights import RANDOM, create_model
 
 ROOT = Path(__file__).parent.parent
@@ -324,7 +324,7 @@ def load_epoch(folder: Path, count: int) -> tuple[int, int]:
     cache = PhotoCache(folder, geometry(DRAWN_SIDE))
     before = peak = own_memory()
     photos = CachedPhotos(cache, [Entry("", row=row) for row in range(count)], [0] * count)
-    order = EpochOrder(photos.targets, seed=0)
+    order = EpochSampler(photos.targets, seed=0)
     for _ in DataLoader(photos, 64, sampler=order, collate_fn=collate):
         peak = max(peak, own_memory())
     return before, peak

@@ -10,7 +10,7 @@ from conftest import TINY_LABELS, draw_car, evaluation_of
 from space.recognizer import CarRecognizer
 from trainer.evaluate import main
 from trainer.evaluation.measure import AS_IT_IS
-from trainer.evaluation.robustness import CONDITIONS
+from trainer.evaluation.robustness import CORRUPTIONS
 from trainer.evaluation.scenes import AREAS
 
 
@@ -47,7 +47,7 @@ def test_everything_is_measured_and_written(evaluated):
     assert set(metrics["calibration"]["after"]) == {"make", "model", "year"}
     assert set(metrics["thresholds"]) == {"0.9", "0.95", "0.98", "0.99"}
     assert set(metrics["plausible"]) == {"0.9", "0.95", "0.99"}
-    assert set(metrics["robustness"]) == {AS_IT_IS, *CONDITIONS}
+    assert set(metrics["robustness"]) == {AS_IT_IS, *CORRUPTIONS}
     assert set(metrics["crossings"]["one"]) == {"any", "two"}
     assert set(metrics["scenes"]) == {"one", "two"}
     for sizes in metrics["scenes"].values():

@@ -8,8 +8,8 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer.training.config import ConfigError, TrainConfig
-from trainer.training.optimization import Schedule, Stages, build_optimizer, one_cycle
-from trainer.training.order import EpochOrder
+from trainer.training.optimization import Schedule, UnfreezeSchedule, build_optimizer, one_cycle
+from trainer.training.sampler import EpochSampler
 
 
 def config(**settings) -> TrainConfig:
@@ -113,7 +113,7 @@ def learning(model) -> set[str]:
 def test_first_the_head_learns_then_the_top_then_all():
     model = network()
     everything = learning(model)
-    stages = Stages(config(head_epochs=1, top_epochs=2, top_share=0.4, epochs=5), model)
+    stages = UnfreezeSchedule(config(head_epochs=1, top_epochs=2, top_share=0.4, epochs=5), model)
     stages.begin(0)
     assert learning(model) == {"classifier.weight", "classifier.bias"}
     assert not any(m.training for m in model.modules() if isinstance(m, _BatchNorm))
@@ -131,7 +131,7 @@ def test_first_the_head_learns_then_the_top_then_all():
 def test_frozen_norms_keep_what_the_starting_weights_had():
     model = network()
     before = {n: b.clone() for n, b in model.named_buffers() if "running" in n}
-    stages = Stages(config(freeze_norm=True), model)
+    stages = UnfreezeSchedule(config(freeze_norm=True), model)
     stages.begin(0)
     model(torch.randn(4, 3, 32, 32)).sum().backward()
     assert all(torch.equal(dict(model.named_buffers())[n], b) for n, b in before.items())
@@ -141,7 +141,7 @@ def test_frozen_norms_keep_what_the_starting_weights_had():
 
 
 def test_each_epoch_has_an_order_of_its_own_and_the_same_one_again():
-    order = EpochOrder(torch.arange(50), seed=3)
+    order = EpochSampler(torch.arange(50), seed=3)
     first = list(order)
     assert sorted(first) == list(range(50))
     order.set_epoch(1)
@@ -152,7 +152,7 @@ def test_each_epoch_has_an_order_of_its_own_and_the_same_one_again():
 
 def test_balanced_drawing_makes_classes_as_frequent():
     targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
-    drawn = targets[list(EpochOrder(targets, seed=0, balanced=True))]
+    drawn = targets[list(EpochSampler(targets, seed=0, balanced=True))]
     assert len(drawn) == 1000
     counts = torch.bincount(drawn)
     assert counts.min() > 280

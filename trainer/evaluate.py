@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-calibration", action="store_true",
                         help="measure with the calibration that the checkpoint has")  # fmt: skip
     parser.add_argument("--robustness", type=int, default=400, metavar="PHOTOS",
-                        help="how many test photos to spoil in each way; 0 for none "
+                        help="how many test photos to corrupt in each way; 0 for none "
                         "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=300, metavar="PHOTOS",
                         help="how many test photos of each data set to paste into photos of "

@@ -46,7 +46,7 @@ from trainer.training.config import GROUPS, ConfigError, TrainConfig, parse_conf
 from trainer.training.curves import write_log
 from trainer.training.heads import attach_head, fold_head
 from trainer.training.loop import Trainer, TrainingError
-from trainer.training.order import load_cached
+from trainer.training.sampler import load_cached
 from trainer.training.streaming import keep_validation, load_streamed
 from trainer.training.trackers import start_tracker, track
 from trainer.weights import WeightsError, create_model, license_of, read_teacher

@@ -20,7 +20,7 @@ from trainer.evaluation.rejection import (
     GateData,
     ood_metrics,
 )
-from trainer.evaluation.robustness import CONDITIONS
+from trainer.evaluation.robustness import CORRUPTIONS
 
 AS_IT_IS = "as it is"  # the photos of the robustness test before anything is done to them
 
@@ -316,13 +316,13 @@ def measure_rejection(
 def measure_robustness(
     recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], count: int
 ) -> dict[str, Any]:
-    """The same photos as they are and spoilt in each way: how many answers are still right."""
+    """The same photos as they are and corrupted in each way: how many answers are still right."""
     chosen = random.Random(0).sample(list(photos), min(count, len(photos)))
     targets = np.array([photo.target for photo in chosen])
     groups = [photo.group for photo in chosen]
     readers = [photo.read for photo in chosen]
     result: dict[str, Any] = {}
-    for name, change in ((AS_IT_IS, None), *CONDITIONS.items()):
+    for name, change in ((AS_IT_IS, None), *CORRUPTIONS.items()):
         predictions = predict_photos(recognizer, readers, name, change)
         right = predictions.logits.argmax(axis=1) == targets
         scores = recognizer.rule.confidences(predictions.logits)

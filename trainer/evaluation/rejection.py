@@ -3,7 +3,7 @@
 It is a linear classifier on what the network sees anyway (`space.gate.FeatureGate`), with three
 answers: a car from outside, the inside or a part of one, something else. It learns
 
-- cars from training photos, half of them also spoilt in the ways of `robustness`, or it would take
+- cars from training photos, half of them also corrupted in the ways of `robustness`, or it would take
   a dark photo for no car;
 - parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
   known to show no exterior;
@@ -33,7 +33,7 @@ from trainer.data.splits import TEST, TRAIN
 from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
 from trainer.evaluation.predictions import LabeledPhoto, predict_photos
-from trainer.evaluation.robustness import CONDITIONS
+from trainer.evaluation.robustness import CORRUPTIONS
 
 # The share of validation exteriors that may be refused.
 REFUSED_SHARE = 0.004
@@ -130,16 +130,16 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
 
 
 def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> list[GateData]:
-    """Training photos of each data set, plain and spoilt, and crops of them."""
+    """Training photos of each data set, plain and corrupted, and crops of them."""
     rng = random.Random(0)
-    ways = list(CONDITIONS.values())
+    ways = list(CORRUPTIONS.values())
     samples = []
     for source in sorted({photo.source for photo in photos}):
         mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
         chosen = rng.sample(mine, min(_CARS, len(mine)))
         for kind, name, some, change in (
             (CAR, "cars", chosen[::2], None),
-            (CAR, "spoilt cars", chosen[1::2], lambda picture: rng.choice(ways)(picture)),
+            (CAR, "corrupted cars", chosen[1::2], lambda picture: rng.choice(ways)(picture)),
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
             readers = [photo.read for photo in some]

@@ -1,6 +1,6 @@
 """Photos as people take them: dark, blurred, compressed, tilted, cut off.
 
-Each condition turns an upright RGB picture into another one. None draws a random number, and each
+Each corruption turns an upright RGB picture into another one. None draws a random number, and each
 is as strong on a small picture as on a large one, so that what they do to a recogniser can be
 measured again and compared between data sets. It is the idea of ImageNet-C (Hendrycks and
 Dietterich 2019, arXiv:1903.12261), with what happens to photos of cars.
@@ -93,7 +93,7 @@ def cropped(picture: Image.Image) -> Image.Image:
     return picture.crop((0, top, keep_width, top + keep_height))
 
 
-CONDITIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+CORRUPTIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "dark": dark,
     "blurred": blurred,
     "jpeg": jpeg,

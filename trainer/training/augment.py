@@ -221,8 +221,8 @@ def _pressed(image: torch.Tensor) -> torch.Tensor:
     v2.functional.to_pil_image(image.byte().cpu()).save(
         file, "JPEG", quality=round(_draw(*JPEG_QUALITY))
     )
-    with Image.open(file) as pressed:
-        return v2.functional.pil_to_tensor(pressed).to(image.device).float()
+    with Image.open(file) as compressed:
+        return v2.functional.pil_to_tensor(compressed).to(image.device).float()
 
 
 def _erase(images: torch.Tensor, share: float) -> torch.Tensor:

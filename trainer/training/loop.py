@@ -25,7 +25,7 @@ from trainer.data.classes import Classes
 from trainer.training.augment import Augment
 from trainer.training.config import TrainConfig
 from trainer.training.losses import Objective
-from trainer.training.optimization import Schedule, Stages, build_optimizer
+from trainer.training.optimization import Schedule, UnfreezeSchedule, build_optimizer
 
 
 class TrainingError(RuntimeError):
@@ -112,7 +112,7 @@ class Trainer:
         self._train_loader = train
         validation_loader = DataLoader(validation, config.batch_size, collate_fn=collate)
         optimizer = build_optimizer(config, model)
-        self._stages = Stages(config, model)
+        self._stages = UnfreezeSchedule(config, model)
         self._model, self._optimizer, self._validation_loader = accelerator.prepare(
             model, optimizer, validation_loader
         )

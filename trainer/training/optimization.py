@@ -110,7 +110,7 @@ def one_cycle(done: float, warmup: float) -> float:
     return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
 
 
-class Stages:
+class UnfreezeSchedule:
     """First the head, then the top layers, then all: what of the network learns in which epoch."""
 
     def __init__(self, config: TrainConfig, model: Any):

@@ -232,7 +232,7 @@ class AugmentationSettings:
     colour: float = option("brightness, contrast and saturation by up to this share", 0.35)
     grey: float = option("share of photos without colours, so that paint tells less", 0.05)
     blur: float = option("share of photos blurred, for cars out of focus", 0.0)
-    jpeg: float = option("share of photos pressed hard as JPEG, as messengers do", 0.0)
+    jpeg: float = option("share of photos compressed hard as JPEG, as messengers do", 0.0)
     downscale: float = option("share of photos scaled down and up again, as thumbnails are", 0.0)
     erase: float = option("share of photos with a patch erased, for hidden parts", 0.3)
     shrink: float = option(

@@ -11,7 +11,7 @@ from trainer.data.cache import CachedPhotos, collate
 from trainer.training.config import TrainConfig
 
 
-class EpochOrder(Sampler[int]):
+class EpochSampler(Sampler[int]):
     """Every photo once in an order of its own each epoch, or classes as often as one another.
 
     The order follows from seed and epoch alone. So all processes agree on it, and accelerate deals
@@ -52,7 +52,7 @@ def load_cached(photos: CachedPhotos, config: TrainConfig, accelerator: Accelera
     Returns:
         A prepared loader with `set_epoch`.
     """
-    order = EpochOrder(photos.targets, config.seed, balanced=config.balanced)
+    order = EpochSampler(photos.targets, config.seed, balanced=config.balanced)
     return accelerator.prepare(
         DataLoader(photos, config.batch_size, sampler=order, drop_last=True, collate_fn=collate)
     )
