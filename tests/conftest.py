@@ -209,7 +209,7 @@ def measured(tiny_checkpoint, drawn, tmp_path_factory):
 
     run = tmp_path_factory.mktemp("measured")
     folder = shutil.copytree(tiny_checkpoint, run / "checkpoint")
-    others, parts = f"--others={drawn / 'others'}", f"--no-exteriors={drawn / 'parts.csv'}"
+    others, parts = f"--others={drawn / 'others'}", f"--non-exteriors={drawn / 'parts.csv'}"
     assert evaluate(evaluation_of(folder, drawn, others, parts)) == 0
     return run
 

@@ -155,8 +155,8 @@ def test_a_class_that_the_checkpoint_does_not_know_is_named(checkpoint, tmp_path
     [
         ("--others=/nowhere", "there is no such folder"),
         ("--others=empty", "there is no photo in it"),
-        ("--no-exteriors=nowhere.csv", "cannot be read"),
-        ("--no-exteriors=split.csv", "the columns should be photo"),
+        ("--non-exteriors=nowhere.csv", "cannot be read"),
+        ("--non-exteriors=split.csv", "the columns should be photo"),
     ],
 )
 def test_wrong_options_are_refused_with_the_reason(

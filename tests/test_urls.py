@@ -409,7 +409,7 @@ def test_a_killed_collection_goes_on(server, tmp_path):
     urls = [server.add(f"{n}.jpg", photo_bytes(draw_car(n))) for n in range(3)]
     urls.append(server.add("last.jpg", photo_bytes(draw_car(9)), before=[Answer(stall=True)]))
     file = write_table(tmp_path, *[f"{url},BMW X5" for url in urls])
-    command = [file, "--out", tmp_path / "out", "--allow-private", "--keep-insides"]
+    command = [file, "--out", tmp_path / "out", "--allow-private", "--keep-non-exteriors"]
     command += ["--per-host", "1", "--timeout", "300"]
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer.collect", *map(str, command)], cwd=ROOT

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.file,
             options.out,
             policy=policy,
-            keep_insides=options.keep_insides,
+            keep_non_exteriors=options.keep_non_exteriors,
             retry_failed=options.retry_failed,
         )
     except DataError as error:
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, type=kind, default=value, metavar="N", help=explanation)
     parser.add_argument("--allow-private", action="store_true",
                         help="also addresses in this machine's own networks")  # fmt: skip
-    parser.add_argument("--keep-insides", action="store_true",
+    parser.add_argument("--keep-non-exteriors", "--keep-insides", action="store_true",
                         help="also photos that show no car from outside")  # fmt: skip
     parser.add_argument("--retry-failed", action="store_true",
                         help="ask again for what has failed for good")  # fmt: skip

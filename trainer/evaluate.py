@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="photos that show no car, or the name of their folder in "
                         "MARQUE_DATA; with them the checkpoint gets a gate, and without them "
                         "it refuses nothing but cars unlike all that it knows")  # fmt: skip
-    parser.add_argument("--no-exteriors", type=user_path, metavar="FILE",
+    parser.add_argument("--non-exteriors", "--no-exteriors", type=user_path, metavar="FILE",
                         help="CSV with a column photo: paths in the data sets that show "
                         "the inside or a part of a car")  # fmt: skip
     parser.add_argument("--keep-calibration", action="store_true",
@@ -112,7 +112,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
     predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     others = _others(options)
-    samples = _gate_data(recognizer, photos, others, options.no_exteriors)
+    samples = _gate_data(recognizer, photos, others, options.non_exteriors)
     if not options.keep_calibration:
         calibrate(recognizer, options.checkpoint, photos, samples, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
@@ -177,7 +177,7 @@ def _gate_data(
     recognizer: CarRecognizer,
     photos: Sequence[LabeledPhoto],
     others: Sequence[Callable[[], bytes]],
-    no_exteriors: Path | None,
+    non_exteriors: Path | None,
 ) -> list[GateData]:
     """What the gate learns from; nothing without photos of other things."""
     if not others:
@@ -185,11 +185,11 @@ def _gate_data(
     samples = rejection.cars_and_parts(recognizer, photos)
     samples.append(rejection.drawn(recognizer))
     samples.append(rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others))
-    if no_exteriors:
-        wanted = rejection.read_paths(no_exteriors)
+    if non_exteriors:
+        wanted = rejection.read_paths(non_exteriors)
         some = [photo for photo in photos if photo.path in wanted]
         if not some:
-            raise DataError(f"--no-exteriors {no_exteriors}: none of its photos is there")
+            raise DataError(f"--non-exteriors {non_exteriors}: none of its photos is there")
         samples.append(
             rejection.augmented(
                 recognizer,

@@ -70,14 +70,14 @@ def collect(
     folder: Path,
     *,
     policy: FetchPolicy | None = None,
-    keep_insides: bool = False,
+    keep_non_exteriors: bool = False,
     retry_failed: bool = False,
 ) -> Collection:
     """Makes a data set of a table; see `trainer.collect` for what is written.
 
     Args:
         folder: what an earlier run downloaded there is not asked for again.
-        keep_insides: also photos that show no car from outside.
+        keep_non_exteriors: also photos that show no car from outside.
         retry_failed: also ask again for what has failed for good.
 
     Raises:
@@ -100,7 +100,7 @@ def collect(
         else:
             kind = "may come another time" if result.status == LATER else "gave no photo"
             left_out.append(LeftOut(url, "; ".join(labels[url]), result.reason, kind))
-    photos = _choose(arrived, labels, folder, keep_insides, left_out)
+    photos = _choose(arrived, labels, folder, keep_non_exteriors, left_out)
     specifications = _specifications(table)
     later = sum(result.status == LATER for result in results.values())
     collection = Collection(tuple(photos), tuple(left_out), later, specifications, table.unused)
@@ -134,7 +134,7 @@ def _choose(
     arrived: Sequence[Download],
     labels: dict[str, dict[str, Car]],
     folder: Path,
-    keep_insides: bool,
+    keep_non_exteriors: bool,
     left_out: list[LeftOut],
 ) -> list[Kept]:
     """One of each photo's copies, the largest; none where copies stand under different labels."""
@@ -176,7 +176,7 @@ def _choose(
             for result in same
             if result is not kept
         ]
-    if not keep_insides and chosen:
+    if not keep_non_exteriors and chosen:
         candidates, places = [photos[i] for i in chosen], [rows[i] for i in chosen]
         looked = score_exteriors(candidates, pixels, places).excluding(candidates)
         for photo in looked:

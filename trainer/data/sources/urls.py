@@ -23,7 +23,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
         raise DataError(f"--data {name}={location}: there is no file {location}")
     folder = file.with_name(f"{file.name}.collected")
     if not is_complete(file, folder):
-        collect(file, folder, keep_insides=True)
+        collect(file, folder, keep_non_exteriors=True)
     with (folder / "photos.csv").open(newline="", encoding="utf-8") as index:
         rows = list(csv.DictReader(index))
     with (folder / "left_out.csv").open(newline="", encoding="utf-8") as index:
