@@ -1,7 +1,7 @@
 """Measures what a leaking split claims: `python -m benchmarks.leak --data algerian_used_cars`.
 
-The same photos, network, recipe and seeds, twice: dealt photo by photo, as the published systems
-deal them, and dealt by whole groups of the same photo. What the first one's test accuracy is above
+The same photos, network, recipe and seeds, twice: split photo by photo, as the published systems
+split them, and split by whole groups of the same photo. What the first one's test accuracy is above
 the second one's, no user will ever see. Finished runs are kept, so that the command can go on
 where it stopped, and the result is written to benchmarks/leak.json.
 """
@@ -59,13 +59,13 @@ def main() -> None:
     for seed in range(options.seeds):
         for kind in ("random", "grouped"):
             folder = options.runs / f"{kind}-{seed}"
-            dealt = deal(photos, kind, seed)
-            rows.append(run(options, folder, dealt, photos, kind, seed))
+            assigned = split_photos(photos, kind, seed)
+            rows.append(run(options, folder, assigned, photos, kind, seed))
             print(json.dumps(rows[-1], indent=2), flush=True)
             write_json(RESULT, summary(options.data, data, rows))
 
 
-def deal(photos: Sequence[Photo], kind: str, seed: int) -> list[Photo]:
+def split_photos(photos: Sequence[Photo], kind: str, seed: int) -> list[Photo]:
     """The same photos either way: those that a grouped split leaves out are left out of both."""
     grouped = make_split(photos, Scheme.parse(SCHEME), seed)
     if kind == "grouped":
@@ -80,14 +80,14 @@ def deal(photos: Sequence[Photo], kind: str, seed: int) -> list[Photo]:
 def run(
     options: argparse.Namespace,
     folder: Path,
-    dealt: Sequence[Photo],
+    assigned: Sequence[Photo],
     photos: Sequence[Photo],
     kind: str,
     seed: int,
 ) -> dict[str, Any]:
     """Trains on one split, unless that is done, and measures its test."""
     split_file = folder.with_suffix(".csv")
-    write_split(split_file, dealt)
+    write_split(split_file, assigned)
     done = folder / "done"
     if not done.exists():
         config = TrainConfig(
@@ -104,7 +104,7 @@ def run(
         done.touch()
     recognizer = CarRecognizer.from_pretrained(folder / "checkpoint")
     group_of = {(photo.source, photo.path): photo.group for photo in photos}
-    trained = {group_of[p.source, p.path] for p in dealt if p.split == TRAIN}
+    trained = {group_of[p.source, p.path] for p in assigned if p.split == TRAIN}
     tested = [
         photo for photo in find_photos(recognizer, options.data, split_file) if photo.split == TEST
     ]
@@ -125,7 +125,7 @@ def run(
     return {
         "split": kind,
         "seed": seed,
-        "train": sum(photo.split == TRAIN for photo in dealt),
+        "train": sum(photo.split == TRAIN for photo in assigned),
         "test": count,
         "leaked": 1 - clean_count / count,
         "top1": metrics["top1"],

@@ -201,7 +201,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     tested = [known_as.get(name, name) for name in metrics.get("data", [])]
     tested = tested or list(metrics.get("sources", {})) or trained
     data = list(dict.fromkeys([*trained, *tested]))
-    dealt = {json.dumps(run["split"]): run for run in reversed(runs) if "split" in run}
+    assigned = {json.dumps(run["split"]): run for run in reversed(runs) if "split" in run}
     makes = defaultdict(list)
     for label, car in zip(checkpoint.labels, checkpoint.cars, strict=True):
         makes[car.make].append(label)
@@ -222,7 +222,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         },
         "averaged": training.get("averaged", []),
         "runs": runs,
-        "dealt": list(reversed(dealt.values())),
+        "assigned": list(reversed(assigned.values())),
         "same_split": all(
             run.get("split", {}).get("sha256") == metrics["split"]["file_sha256"] for run in runs
         ),

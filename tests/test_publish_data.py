@@ -77,7 +77,7 @@ def known(photos) -> set[tuple]:
 
 
 @pytest.fixture
-def dealt(planted, tmp_path):  # noqa: F811
+def assigned(planted, tmp_path):  # noqa: F811
     """What training makes of the planted photos."""
     scheme = Scheme.parse("70/15/15")
     cache = PhotoCache(tmp_path / "cache", geometry(64))
@@ -89,7 +89,7 @@ def test_what_is_published_is_read_again_the_same(
     call,
     publish,
     planted,  # noqa: F811
-    dealt,
+    assigned,
     tmp_path,
 ):
     (planted / "Audi A4" / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
@@ -109,7 +109,7 @@ def test_what_is_published_is_read_again_the_same(
     assert len(repo.history) == 2
 
     # Read again: classes, parts, groups and every file's bytes.
-    expected = (dealt.classes.labels, known(dealt.photos))
+    expected = (assigned.classes.labels, known(assigned.photos))
     assert len(expected[1]) > 80
     for split_file in (True, False):
         assert call(read_back, "org/planted", tmp_path / "cache", split_file) == expected
@@ -126,7 +126,7 @@ def test_what_is_published_is_read_again_the_same(
     front = yaml.safe_load(head)
     assert front["license"] == "cc-by-4.0"
     sizes = {split["name"]: split["num_examples"] for split in front["dataset_info"]["splits"]}
-    assert sizes == {part: n for part, n in dealt.sizes.items() if part != EXCLUDED}
+    assert sizes == {part: n for part, n in assigned.sizes.items() if part != EXCLUDED}
     assert set(numbers_in(body)) <= set(map(str, numbers(told))) | {"80", "10", "70", "15"}
 
     # A second time there is nothing to send.

@@ -156,8 +156,8 @@ def test_the_expected_leak_is_what_random_splits_of_three_parts_come_near_to():
     rng = random.Random(0)
     leaks = []
     for _ in range(2000):
-        dealt = rng.sample(groups, len(groups))
-        training, test = set(dealt[:160]), dealt[180:]
+        assigned = rng.sample(groups, len(groups))
+        training, test = set(assigned[:160]), assigned[180:]
         leaks.append(sum(group in training for group in test) / len(test))
     assert expected_leak(groups) == pytest.approx(sum(leaks) / len(leaks), abs=0.01)
 

@@ -101,9 +101,9 @@ def test_every_photo_is_tested_on_in_one_fold():
     photos = some_photos(groups=23)
     tested = []
     for fold in range(1, 6):
-        dealt = make_split(photos, Scheme.parse(f"fold:{fold}/5"), seed=1)
-        tested += [photo.path for photo in dealt if photo.split == TEST]
-        counts = Counter(photo.split for photo in dealt)
+        assigned = make_split(photos, Scheme.parse(f"fold:{fold}/5"), seed=1)
+        tested += [photo.path for photo in assigned if photo.split == TEST]
+        counts = Counter(photo.split for photo in assigned)
         assert counts[TRAIN] > 6 * counts[VALIDATION] > 0
         assert not counts[EXCLUDED]
     assert sorted(tested) == sorted(photo.path for photo in photos)
@@ -119,30 +119,33 @@ def official(photos: list[Photo], test: int) -> list[Photo]:
 def test_the_official_test_stays_whole_and_its_copies_leave_training():
     photos = official(some_photos(), test=5)
     photos[0] = replace(photos[0], official=TRAIN)  # a copy of a test photo
-    dealt = make_split(photos, Scheme.parse("official"), seed=1)
-    assert (dealt[0].split, dealt[0].reason) == (EXCLUDED, "a copy of a photo of the official test")
-    assert all((p.split == TEST) == (p.official == TEST) for p in dealt)
-    counts = Counter(photo.split for photo in dealt)
+    assigned = make_split(photos, Scheme.parse("official"), seed=1)
+    assert (assigned[0].split, assigned[0].reason) == (
+        EXCLUDED,
+        "a copy of a photo of the official test",
+    )
+    assert all((p.split == TEST) == (p.official == TEST) for p in assigned)
+    counts = Counter(photo.split for photo in assigned)
     assert counts == {TEST: 39, EXCLUDED: 1, VALIDATION: 16, TRAIN: 104}
 
 
 def test_an_official_validation_is_kept():
     photos = official(some_photos(), test=5)
     photos = [replace(p, official=VALIDATION) if "-9" in p.group else p for p in photos]
-    dealt = make_split(photos, Scheme.parse("official"), seed=1)
-    assert all(photo.split == photo.official for photo in dealt)
+    assigned = make_split(photos, Scheme.parse("official"), seed=1)
+    assert all(photo.split == photo.official for photo in assigned)
 
 
 def test_photos_that_a_network_has_seen_stay_in_training():
     photos = some_photos(groups=20, copies=2)
     seen = {p.group for p in make_split(photos, Scheme(0.1, 0.1), seed=5) if p.split == TRAIN}
-    dealt = make_split(photos, Scheme(0.1, 0.1), 1, seen)
-    held_out = {p.group for p in dealt if p.split in (VALIDATION, TEST)}
+    assigned = make_split(photos, Scheme(0.1, 0.1), 1, seen)
+    held_out = {p.group for p in assigned if p.split in (VALIDATION, TEST)}
     assert len(held_out) == 4 * 4
     assert not held_out & seen
     # A class has no more to hold out than was not seen.
-    dealt = make_split(photos, Scheme(0.3, 0.3), 1, seen)
-    held_out = {p.group for p in dealt if p.split in (VALIDATION, TEST)}
+    assigned = make_split(photos, Scheme(0.3, 0.3), 1, seen)
+    held_out = {p.group for p in assigned if p.split in (VALIDATION, TEST)}
     assert len(held_out) == 4 * 4
     assert not held_out & seen
 
@@ -152,9 +155,9 @@ def test_a_data_set_without_an_official_test_gets_one_beside_another_that_has_it
     other = [
         replace(p, source="listings", official="", group=f"l-{p.group}") for p in some_photos()
     ]
-    dealt = make_split(photos + other, Scheme.parse("official"), 1)
-    assert all((p.split == TEST) == (p.official == TEST) for p in dealt[: len(photos)])
-    counts = Counter(photo.split for photo in dealt[len(photos) :])
+    assigned = make_split(photos + other, Scheme.parse("official"), 1)
+    assert all((p.split == TEST) == (p.official == TEST) for p in assigned[: len(photos)])
+    counts = Counter(photo.split for photo in assigned[len(photos) :])
     assert counts[VALIDATION] == counts[TEST] > 0
     assert not counts[EXCLUDED]
     assert counts[TRAIN] > counts[TEST] + counts[VALIDATION]

@@ -414,7 +414,10 @@ def test_columns_of_other_names_are_streamed(published, photos, tmp_path):
 @pytest.mark.parametrize(
     ("left_out", "message"),
     [
-        ("test", "no part 'validation' or 'test', only 'train', and a stream cannot be dealt"),
+        (
+            "test",
+            "no part 'validation' or 'test', only 'train', and a stream cannot be split again",
+        ),
         ("train", "no part 'train', only 'test'"),
         ("README", "does not say how many photos 'train' has; give --stream-photos"),
     ],

@@ -258,7 +258,7 @@ def test_a_missing_data_set_is_one_clear_line(tmp_path):
 
 
 def test_two_processes_learn_what_one_learns(photos, tmp_path):
-    """Without chance in photos or network: each batch is dealt between them and none is missed."""
+    """Without chance in photos or network: each batch is shared between them and none is missed."""
     plain = (
         "--model test_convnext --crop-area 1 --aspect 0 --rotate 0 --flip 0 --colour 0 --grey 0 "
         "--erase 0 --dropout 0 --mixup 0 --cutmix 0 --shrink 0"

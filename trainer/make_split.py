@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seen", type=user_path, metavar="FILE",
                         help="split file of a network that is to be trained further: what it was "
                         "trained on stays in training, or it would flatter the result")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
+    parser.add_argument("--seed", type=int, default=0, help="another one splits differently")
     parser.add_argument("--keep-non-exteriors", action="store_true",
                         help="keep photos that show no car from outside")  # fmt: skip
     add_cache_options(parser)

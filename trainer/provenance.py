@@ -70,7 +70,7 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
     Args:
         split_hash: of the run's split file.
     """
-    dealt = Counter((photo.source, photo.split) for photo in data.photos)
+    assigned = Counter((photo.source, photo.split) for photo in data.photos)
     unusable = Counter(problem.source for problem in data.problems)
     return {
         "dataset": {
@@ -81,7 +81,7 @@ def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
         },
         "split": {"sha256": split_hash, **data.sizes},
         "sources": {
-            source.name: {split: dealt[source.name, split] for split in SPLITS}
+            source.name: {split: assigned[source.name, split] for split in SPLITS}
             | {"unusable": unusable[source.name], "origin": source.origin}
             for source in data.sources
         },

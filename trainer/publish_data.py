@@ -7,7 +7,7 @@ group straddles), as training would:
     data/PART-*.parquet     image, label, make, model, year, group, source
     split.csv               for `--split-file`: the same photos in the same parts and groups
     README.md               the card
-    audit.json              what was found, left out and dealt; the card's numbers are from here
+    audit.json              what was found, left out and split; the card's numbers are from here
     class_distribution.png  photos of each class
 
 `--data name=org/name` reads it again. Stanford Cars and Algerian Used Cars are refused.
@@ -40,7 +40,7 @@ from space.upload import UploadError, check_login, files_below, repo_id, upload
 from space.walk import user_path
 from trainer.audit import audit_photos
 from trainer.data.classes import Classes, identity
-from trainer.data.dataset import DataSet, deal, read_photos
+from trainer.data.dataset import DataSet, read_photos, split_data
 from trainer.data.exteriors import score_exteriors
 from trainer.data.names import car_label, car_of
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split-file", type=user_path, metavar="FILE", help="a split to use instead"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another one deals otherwise")
+    parser.add_argument("--seed", type=int, default=0, help="another one splits differently")
     parser.add_argument("--no-network", action="store_true",
                         help="do without the ImageNet network: photos of no car from outside are "
                         "not looked for and stay in")  # fmt: skip
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         audit = audit_photos(
             data, scores, locations=locations, settings=settings, seed=options.seed
         )
-        data = deal(
+        data = split_data(
             data,
             scores,
             split_file=options.split_file,

@@ -140,11 +140,11 @@ class _Photos:
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
-    dealing = accelerator.is_main_process and not config.resume
-    # One process deals. The others, and a resumed run, take the photos that it dealt; a split
-    # file is dealt already, so that machines need not share --out.
-    dealt = None if dealing else config.out / SPLIT
-    split_file = dealt if config.resume else config.split_file or dealt
+    splitting = accelerator.is_main_process and not config.resume
+    # One process splits. The others, and a resumed run, take the photos that it split; a split
+    # file is split already, so that machines need not share --out.
+    assigned = None if splitting else config.out / SPLIT
+    split_file = assigned if config.resume else config.split_file or assigned
     with accelerator.main_process_first():
         # Copies are found, and parts of cars left out, by whole photos.
         whole_photos = PhotoCache(config.cache, geometry(config.cache_size))
@@ -165,7 +165,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
             exteriors=not config.keep_non_exteriors,
         )
         _check_parts(config, data)
-        if dealing:
+        if splitting:
             _write_split_and_left_out(config.out, data)
         training = data.cached(training_cache, TRAIN)
         validation = data.cached(serving_cache, VALIDATION)

@@ -1,1 +1,1 @@
-"""From photos as they lie somewhere to photos that are known, grouped and dealt."""
+"""From photos as they lie somewhere to photos that are known, grouped and split."""

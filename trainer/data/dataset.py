@@ -136,7 +136,7 @@ def load_data(
     """Reads photos as `read_photos` does, and splits them.
 
     Args:
-        split_file: a split to use; without one a new one is dealt from the other arguments, see
+        split_file: a split to use; without one a new one is made from the other arguments, see
             `trainer.data.splits.make_split`.
         exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
         series: for data sets by name, how many neighbouring numbers stay together, see
@@ -153,7 +153,7 @@ def load_data(
     scores = None
     if exteriors and not split_file:
         scores = score_exteriors(data.photos, cache.pixels(), data.rows)
-    return deal(data, scores, split_file=split_file, scheme=scheme, seed=seed, seen=seen)
+    return split_data(data, scores, split_file=split_file, scheme=scheme, seed=seed, seen=seen)
 
 
 def _groups_trained_on(path: Path | None, photos: Sequence[Photo]) -> set[str]:
@@ -164,7 +164,7 @@ def _groups_trained_on(path: Path | None, photos: Sequence[Photo]) -> set[str]:
     return {photo.group for photo in photos if (photo.source, photo.path) in trained}
 
 
-def deal(
+def split_data(
     data: DataSet,
     scores: ExteriorScores | None = None,
     *,

@@ -52,14 +52,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How photos are dealt to training, validation and test.
+    """How photos are split into training, validation and test.
 
     Attributes:
         validation, test: shares of each class, 0 to 1.
         fold, folds: for k-fold cross-validation: the number of the fold that is the test, counted
             from 1, and how many there are; 0 otherwise.
         official: the parts of the data set's authors are kept; a data set that has no official
-            test is dealt by `validation` and the same share for the test.
+            test is split by `validation` and the same share for the test.
     """
 
     validation: float = 0.1
@@ -149,8 +149,8 @@ def make_split(
         photos: their `split` is ignored.
         scheme: of two shares and in folds, a tenth of what is not tested on is for validation. A
             class of two groups or more always keeps one for training.
-        seed: another seed deals otherwise.
-        seen: groups that a network has trained on which is to be trained further. They are dealt
+        seed: another seed splits differently.
+        seen: groups that a network has trained on which is to be trained further. They are assigned
             to training, since they would flatter it in validation and test. The official test
             and the folds stay as they are.
 
@@ -174,18 +174,18 @@ def make_split(
         parts = dict(Counter(photo.official or "no part" for photo in photos))
         raise DataError(
             f"the official split needs photos of the official test; there are {parts}. "
-            "Deal another one, such as 80/10/10"
+            "Make another one, such as 80/10/10"
         )
     tested = {p.group for p in photos if p.official == TEST} if scheme.official else set()
     for names in classes.values():
         label = groups[min(names)][0].label
         if not scheme.official:
-            split_of_group |= _deal(label, sorted(names), groups, scheme, seed, seen)
+            split_of_group |= _split_class(label, sorted(names), groups, scheme, seed, seen)
             continue
         kept = [name for name in names if any(p.source in parted for p in groups[name])]
         others = sorted(set(names).difference(kept))
-        split_of_group |= _deal(label, sorted(kept), groups, scheme, seed, seen)
-        split_of_group |= _deal(label, others, groups, _WITHOUT_PARTS, seed, seen)
+        split_of_group |= _split_class(label, sorted(kept), groups, scheme, seed, seen)
+        split_of_group |= _split_class(label, others, groups, _WITHOUT_PARTS, seed, seen)
     result = []
     for photo in photos:
         split = split_of_group.get(photo.group, EXCLUDED)
@@ -210,12 +210,12 @@ def fewest_photos(scheme: Scheme) -> int | None:
     """How many different photos a class needs to have one for validation; None if never."""
     shares = replace(scheme, official=False)
     for count in range(2, 1000):
-        if VALIDATION in _deal("", [str(n) for n in range(count)], {}, shares, 0).values():
+        if VALIDATION in _split_class("", [str(n) for n in range(count)], {}, shares, 0).values():
             return count
     return None
 
 
-def _deal(
+def _split_class(
     label: str,
     names: list[str],
     groups: dict[str, list[Photo]],
@@ -224,33 +224,33 @@ def _deal(
     seen: Collection[str] = (),
 ) -> dict[str, str]:
     """Where each group of one class goes."""
-    dealt: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     if scheme.official:
         for name in names:
             parts = {photo.official for photo in groups[name]}
             for part in (TEST, VALIDATION):
                 if part in parts:
-                    dealt.setdefault(name, part)
-        names = [name for name in names if name not in dealt]
-        if VALIDATION in dealt.values():
-            return dealt | dict.fromkeys(names, TRAIN)
+                    assigned.setdefault(name, part)
+        names = [name for name in names if name not in assigned]
+        if VALIDATION in assigned.values():
+            return assigned | dict.fromkeys(names, TRAIN)
     random.Random(f"{seed}/{label}").shuffle(names)
     if scheme.folds:
         tested = names[scheme.fold - 1 :: scheme.folds]
         names = [name for name in names if name not in tested]
         if not names:  # a class of one group is trained on in every fold
             names, tested = tested, []
-        dealt = dict.fromkeys(tested, TEST)
+        assigned = dict.fromkeys(tested, TEST)
     names.sort(key=lambda name: name in seen)
     new = sum(name not in seen for name in names)
     n_test = 0 if scheme.folds else min(round(len(names) * scheme.test), len(names) - 1, new)
     share = scheme.validation / (1 - scheme.test) if scheme.folds else scheme.validation
     n_validation = max(0, min(round(len(names) * share), len(names) - 1 - n_test, new - n_test))
     for position, name in enumerate(names):
-        dealt[name] = (
+        assigned[name] = (
             TEST if position < n_test else VALIDATION if position < n_test + n_validation else TRAIN
         )
-    return dealt
+    return assigned
 
 
 def write_split(path: Path, photos: Iterable[Photo]) -> None:

@@ -177,7 +177,7 @@ class TrainConfig(
 
     @property
     def scheme(self) -> Scheme:
-        """How photos are dealt without a split file."""
+        """How photos are split without a split file."""
         return Scheme.parse(self.split)
 
     @property

@@ -14,7 +14,7 @@ from trainer.training.config import TrainConfig
 class EpochSampler(Sampler[int]):
     """Every photo once in an order of its own each epoch, or classes as often as one another.
 
-    The order follows from seed and epoch alone. So all processes agree on it, and accelerate deals
+    The order follows from seed and epoch alone. So all processes agree on it, and accelerate hands
     each batch among them; a resumed run goes through the photos as an uninterrupted one.
     """
 
@@ -47,7 +47,7 @@ class EpochSampler(Sampler[int]):
 
 
 def load_cached(photos: CachedPhotos, config: TrainConfig, accelerator: Accelerator) -> Any:
-    """The batches of an epoch of cached photos, dealt among the processes.
+    """The batches of an epoch of cached photos, shared among the processes.
 
     Returns:
         A prepared loader with `set_epoch`.

@@ -59,10 +59,10 @@ class DataSettings:
     image_column: str = option("the column of pictures in a Hub data set", "image")
     label_column: str = option("the column of classes in a Hub data set", "label")
     split_file: Path | None = option(
-        "use this split instead of dealing a new one (CSV source,path,label,split,group)", None
+        "use this split instead of splitting a new one (CSV source,path,label,split,group)", None
     )
     split: str = option(
-        "how photos are dealt without --split-file: training/validation/test in percent "
+        "how photos are split without --split-file: training/validation/test in percent "
         "(70/15/15), training/test (90/10), official, or a fold (fold:2/5)",
         "80/10/10",
     )

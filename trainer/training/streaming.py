@@ -80,7 +80,7 @@ def load_streamed(stream: Stream, config: TrainConfig, accelerator: Accelerator)
         accelerator.process_index,
         accelerator.num_processes,
     )
-    # As if it were alone: each process reads its own photos, none is to be dealt on.
+    # As if it were alone: each process reads its own photos, none is to be passed on.
     return prepare_data_loader(
         DataLoader(photos, batch_size=None, collate_fn=collate),
         accelerator.device,

@@ -156,7 +156,7 @@ def _part(spec: str, parts: Mapping[str, Any], *wanted: str) -> str:
                 return part
     raise DataError(
         f"--data {spec} has no part {' or '.join(map(repr, wanted))}, only "
-        f"{', '.join(map(repr, parts))}, and a stream cannot be dealt anew: publish it with one "
+        f"{', '.join(map(repr, parts))}, and a stream cannot be split again: publish it with one "
         "(`Dataset.train_test_split` makes it), or leave out --stream"
     )
 
