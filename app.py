@@ -15,7 +15,7 @@ from space.server import ServerError, prepare, serve
 
 
 def main() -> None:
-    """Loads the recogniser, builds the page, serves it until it is stopped."""
+    """Loads the recognizer, builds the page, serves it until it is stopped."""
     try:
         prepare()
         from space.page import build_page  # imports gradio, which reads the environment then

@@ -1,10 +1,10 @@
-"""One network for all data sets, or one for each: `python -m benchmarks.alone NAME=CHECKPOINT …`.
+"""One network for all datasets, or one for each: `python -m benchmarks.alone NAME=CHECKPOINT …`.
 
     python -m benchmarks.alone stanford_cars=runs/stanford/checkpoint \\
       algerian_used_cars=runs/algerian/checkpoint \\
       --split-file trainer/splits/stanford_and_algerian.csv
 
-The bundled checkpoint and those of one data set alone answer the same test photos of that set.
+The bundled checkpoint and those of one dataset alone answer the same test photos of that set.
 Written to benchmarks/alone.json, with the difference on the same photos.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("alone", nargs="+", metavar="NAME=CHECKPOINT",
-                        help="a data set of MARQUE_DATA and what was trained on it")  # fmt: skip
+                        help="a dataset of MARQUE_DATA and what was trained on it")  # fmt: skip
     parser.add_argument("--split-file", type=user_path, required=True, metavar="FILE")
     options = parser.parse_args()
     joint = opened(None)
@@ -59,14 +59,14 @@ def main() -> None:
 
 
 def opened(checkpoint: str | None) -> CarRecognizer:
-    """A recogniser as it is before calibration, whether it was evaluated or not."""
+    """A recognizer as it is before calibration, whether it was evaluated or not."""
     return CarRecognizer.from_pretrained(checkpoint, calibrated=False)
 
 
 def marks(
     recognizer: CarRecognizer, name: str, split_file: Path
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Which test photos of a data set are right by each measure, and the group of each."""
+    """Which test photos of a dataset are right by each measure, and the group of each."""
     photos = [p for p in find_photos(recognizer, [name], split_file) if p.split == TEST]
     predictions = predict_photos(recognizer, [photo.read for photo in photos], name)
     targets = np.array([photo.target for photo in photos])

@@ -3,7 +3,7 @@
 How many answers are right when the network is shown the whole photo, and when it is shown the car
 that the detector finds, with several margins around it: on validation photos as they are, and
 pasted into real photos of other things (`trainer.evaluation.scenes`). The margin to take has the
-highest mean, over every data set and size in the scene, of the share of right answers; among those
+highest mean, over every dataset and size in the scene, of the share of right answers; among those
 within a tenth of a point of it, the smallest.
 """
 
@@ -60,7 +60,7 @@ def measure(
     backgrounds: Sequence[Path],
     margins: Sequence[float],
 ) -> dict[str, Any]:
-    """How many answers are right for each data set, size in the scene and way to look."""
+    """How many answers are right for each dataset, size in the scene and way to look."""
     detector = Detector()
     rng = random.Random(0)
     rows: dict[tuple[str, str], list[dict[str, bool]]] = {}

@@ -1,6 +1,6 @@
 """How well the audit finds what is known: `python -m benchmarks.findings`.
 
-Needs `algerian_used_cars` and `stanford_cars` in MARQUE_DATA. What is known is labelled by eye and
+Needs `algerian_used_cars` and `stanford_cars` in MARQUE_DATA. What is known is labeled by eye and
 kept as file names beside this file: 80 blacked-out photos drawn at random with their originals, and
 the photos of no exterior. Wrong labels are planted: 3% of the groups of photos get another class.
 Written to benchmarks/findings.json.
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def siblings(data: DataSet) -> dict[str, Any]:
-    """Precision and recall of the originals found for the sample labelled by eye."""
+    """Precision and recall of the originals found for the sample labeled by eye."""
     number = {photo.path: index for index, photo in enumerate(data.photos)}
     original = {photo: other for photo, other, _ in data.copies.siblings}
     rows = _rows("algerian_siblings.csv")

@@ -1,7 +1,7 @@
 """What the gate costs: `python -m benchmarks.gate`.
 
 The network's answer to one photo with the gate and without it, in turn, and what is left of the
-recogniser's own time: the share that the cascade adds. Written to benchmarks/gate.json.
+recognizer's own time: the share that the cascade adds. Written to benchmarks/gate.json.
 """
 
 import os

@@ -1,6 +1,6 @@
 """How fast one photo is answered, and how large the network is: `python -m benchmarks.latency`.
 
-The network is asked in ONNX Runtime, as the recogniser does where the checkpoint has a graph, and
+The network is asked in ONNX Runtime, as the recognizer does where the checkpoint has a graph, and
 in PyTorch, in turn; and a drawn photo goes the whole way from JPEG to answer. Medians and 95th
 percentiles in milliseconds, on this machine's cores, into the checkpoint's latency.json. The ratio
 is what carries over to others.

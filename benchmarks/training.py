@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """Photos from all over the data sets, some more than once where they have too few.
+    """Photos from all over the datasets, some more than once where they have too few.
 
     Attributes:
         readers: for each a function that returns its file's bytes.
@@ -142,10 +142,10 @@ class Sample:
 
 
 def read_sample(options: argparse.Namespace, count: int) -> Sample:
-    """Reads the data sets and caches as many photos as are needed.
+    """Reads the datasets and caches as many photos as are needed.
 
     Raises:
-        DataError: a data set cannot be read, or none of its photos.
+        DataError: a dataset cannot be read, or none of its photos.
     """
     sources = read_sources(options.data, columns_of(options))
     classes = unite(sources)

@@ -37,7 +37,7 @@ def train_usually(folder: Path, network: str, size: int, classes: int, batch_siz
     """Photos a second of an epoch over a folder that has a folder for each class.
 
     Photos are decoded and changed one by one in two workers; the network is in fp32 with contiguous
-    tensors, its optimiser AdamW.
+    tensors, its optimizer AdamW.
 
     Args:
         network: timm's name.

@@ -48,7 +48,7 @@ CHARTS = (
     "robustness.png",
     "worst_pairs.png",
 )
-# What benchmarks/ found out about data sets, told on the card of who trained on them.
+# What benchmarks/ found out about datasets, told on the card of who trained on them.
 FINDINGS = {
     "leak": {"algerian_used_cars"},
     "unknown": {"stanford_cars", "algerian_used_cars"},
@@ -119,7 +119,7 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
         if hashes and hashes.get(name) != file_hash(drawn / name):
             raise CardError(
                 f"the figure {drawn / name} is none of those that were drawn with "
-                f"{folder / METRICS}; name their folder with --figures, or make both anew with "
+                f"{folder / METRICS}; name their folder with --figures, or make both again with "
                 "`python -m trainer.evaluate`"
             )
         shown[name] = (drawn / name).read_bytes()
@@ -233,7 +233,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "hub": [hub for name in data if (hub := _hub_id(name))],
         "streamed": any("streamed" in run.get("dataset", {}) for run in runs),
         "grouped": all("sha256" in run.get("split", {}) for run in runs),
-        # The parts that the authors of a data set made, and no split of one's own.
+        # The parts that the authors of a dataset made, and no split of one's own.
         "official": all(
             run.get("config", {}).get("split") == "official" and not run["config"]["split_file"]
             for run in runs
@@ -245,7 +245,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
 
 
 def metadata(known: dict[str, Any]) -> ModelCardData:
-    """What the Hub reads: how to open the checkpoint, and its results on each data set."""
+    """What the Hub reads: how to open the checkpoint, and its results on each dataset."""
     config, metrics = known["config"], known["metrics"]
     parts = metrics.get("sources") or {" and ".join(known["tested"]): metrics}
     results = [
@@ -285,9 +285,9 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
 
 
 def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What each data set is known as, by the name that its user gave it.
+    """What each dataset is known as, by the name that its user gave it.
 
-    Records that do not say go by the name alone, and so do data sets whose layout tells nothing.
+    Records that do not say go by the name alone, and so do datasets whose layout tells nothing.
     """
     found = {}
     by_layout = {name for name, told in DATA_SETS.items() if "known_by" not in told}
@@ -299,7 +299,7 @@ def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
             found[name] = of_hub.get(origin, origin or own)
         if streamed := run.get("dataset", {}).get("streamed"):
             found |= dict.fromkeys(_names_of(run), of_hub.get(streamed, streamed))
-    if len({*found.values()}) < len(found):  # parts of one data set, which must stay apart
+    if len({*found.values()}) < len(found):  # parts of one dataset, which must stay apart
         return {}
     return found
 
@@ -307,9 +307,9 @@ def _known_as(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
 def _renamed(
     content: Mapping[str, Any], keys: Sequence[str], known_as: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The tables below some keys with data sets by what they are known as.
+    """The tables below some keys with datasets by what they are known as.
 
-    A row is called after its data set, or after it and a condition: "cars, original".
+    A row is called after its dataset, or after it and a condition: "cars, original".
     """
 
     def name(row: str) -> str:
@@ -324,7 +324,7 @@ def _renamed(
 
 
 def _hub_id(name: str) -> str | None:
-    """Where the Hub has the data set; None where it does not, or is not known to."""
+    """Where the Hub has the dataset; None where it does not, or is not known to."""
     return DATA_SETS.get(name, {}).get("hub") or (name if name.count("/") == 1 else None)
 
 
@@ -351,7 +351,7 @@ def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _names_of(run: dict[str, Any]) -> list[str]:
-    """The names that the run's user gave its data sets."""
+    """The names that the run's user gave its datasets."""
     return [spec.partition("=")[0] for spec in run.get("config", {}).get("data", [])]
 
 

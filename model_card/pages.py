@@ -5,7 +5,7 @@ card. Their numbers come from its files and from `benchmarks/`, by templates tha
 is missing. A test holds the pages to what this writes.
 
 Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
---figures FOLDER`, once it was evaluated anew.
+--figures FOLDER`, once it was evaluated again.
 """
 
 import re

@@ -17,8 +17,8 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-# What is known about data sets that many people use: their titles, whose photos they are, how they
-# are cited. Any other data set goes by the name that its user gave it.
+# What is known about datasets that many people use: their titles, whose photos they are, how they
+# are cited. Any other dataset goes by the name that its user gave it.
 DATA_SETS: dict[str, dict[str, str]] = read_json(HERE / "data_sets.json")
 
 
@@ -94,12 +94,12 @@ def duration(seconds: float) -> str:
 
 
 def title(name: str) -> str:
-    """What a data set is called."""
+    """What a dataset is called."""
     return DATA_SETS[name]["title"] if name in DATA_SETS else name
 
 
 def data_set(name: str) -> str:
-    """What a data set is called, in Markdown."""
+    """What a dataset is called, in Markdown."""
     return plain(title(name))
 
 

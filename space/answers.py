@@ -18,7 +18,7 @@ class Prediction:
     """One class and how sure the answer is.
 
     Attributes:
-        label: the class's name as the data set writes it.
+        label: the class's name as the dataset writes it.
         make, model, year: what the label says; year is None when it gives none.
         confidence: the probability that this is the car, 0 to 1; calibrated if the checkpoint is.
         score: the softmax of the network, 0 to 1, as timm and transformers give it.

@@ -123,7 +123,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__}: {error}); "
-            "write it anew with `python -m trainer.evaluate`"
+            "write it again with `python -m trainer.evaluate`"
         ) from None
     if weights != file_hash(folder / WEIGHTS):
         raise CheckpointError(

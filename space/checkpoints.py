@@ -43,7 +43,7 @@ FIGURES = "figures"
 # What the card tells of; its head has their hashes.
 CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
-# All that a recogniser reads of a repository; what people read stays on the Hub.
+# All that a recognizer reads of a repository; what people read stays on the Hub.
 SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
@@ -154,7 +154,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
 
 
 def read_license(folder: Path) -> str:
-    """The licence of a checkpoint's weights, as the Hub calls it; "" where it names none."""
+    """The license of a checkpoint's weights, as the Hub calls it; "" where it names none."""
     config = _read_json(folder / CONFIG)
     return str(config["pretrained_cfg"].get("license") or "")
 

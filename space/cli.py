@@ -202,7 +202,7 @@ def _run(
     recognizer: CarRecognizer, options: argparse.Namespace, writers: list[Writer]
 ) -> tuple[int, int]:
     """Recognises all photos; returns how many were found and how many could not be read."""
-    # Counting first costs little beside recognising, and gives the bar an end.
+    # Counting first costs little beside recognizing, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
     table = Console(highlight=False, soft_wrap=True, emoji=False)
     writers = [_block(table) if total == 1 else _line(table), *writers]

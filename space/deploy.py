@@ -158,7 +158,7 @@ def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _files_of(checkpoint: Path) -> list[str]:
-    """The files of a checkpoint that a recogniser reads."""
+    """The files of a checkpoint that a recognizer reads."""
     return [name for name in SERVING_FILES if (checkpoint / name).is_file()]
 
 

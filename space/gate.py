@@ -1,6 +1,6 @@
 """The gate: is this a car from outside at all? It looks at the photo before any answer counts.
 
-It is a linear classifier on what the recogniser's own network saw on its way to the answer, so it
+It is a linear classifier on what the recognizer's own network saw on its way to the answer, so it
 costs next to nothing; `python -m trainer.evaluate` makes it.
 """
 
@@ -67,7 +67,7 @@ class FeatureGate:
         except (SafetensorError, OSError, KeyError) as error:
             raise CheckpointError(
                 f"{folder / GATE} is missing or damaged ({error}), but the calibration beside it "
-                "needs it; write both anew with `python -m trainer.evaluate`"
+                "needs it; write both again with `python -m trainer.evaluate`"
             ) from None
         if weight.ndim != 2 or bias.shape != (len(KINDS),) or len(weight) != len(KINDS):
             raise CheckpointError(f"{folder / GATE} should score the kinds {', '.join(KINDS)}")

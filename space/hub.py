@@ -58,7 +58,7 @@ def find(source: str, repo: str, revision: str | None) -> Path | None:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status == 401:
             raise CheckpointError(
-                f"the Hub does not know your token, so {source} cannot be fetched; log in anew "
+                f"the Hub does not know your token, so {source} cannot be fetched; log in again "
                 "with `hf auth login`, or correct or unset HF_TOKEN if you set it"
             ) from None
         if status in _LATER:

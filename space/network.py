@@ -1,4 +1,4 @@
-"""The network at work: normalised photos in, and out what it makes of them.
+"""The network at work: normalized photos in, and out what it makes of them.
 
 Two engines run it. ONNX Runtime answers on a CPU several times as fast as PyTorch does; it needs
 the network's graph, which `python -m trainer.export` writes into a checkpoint as model.onnx. The
@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
 
 
 class Engine(Protocol):
-    """Runs a network on normalised inputs, float32, (photos, 3, height, width)."""
+    """Runs a network on normalized inputs, float32, (photos, 3, height, width)."""
 
     def __call__(self, inputs: np.ndarray) -> Outputs:
         """Runs the network on a batch."""
@@ -134,6 +134,6 @@ def engine_of(checkpoint: Checkpoint, device: str = "cpu") -> Engine:
 
 def _cannot(folder: Path) -> str:
     return (
-        f"{folder / GRAPH} does not fit the checkpoint beside it; write it anew with "
+        f"{folder / GRAPH} does not fit the checkpoint beside it; write it again with "
         f"`python -m trainer.export {folder}`, or remove it"
     )

@@ -18,7 +18,7 @@ from space.recognizer import CarRecognizer
 from space.uploads import MAX_AGE, MAX_FOLDER_BYTES
 from space.verdict import WORTH_NAMING
 
-# What every browser can show; other formats are shown back as the recogniser saw them.
+# What every browser can show; other formats are shown back as the recognizer saw them.
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
 
 _TOP_K = 5
@@ -65,7 +65,7 @@ _HINT = '<p class="marque-hint">The answer appears here as soon as there is a ph
 
 
 def build_page(recognizer: CarRecognizer) -> gr.Blocks:
-    """The page, and its endpoints, answering with one recogniser."""
+    """The page, and its endpoints, answering with one recognizer."""
 
     def predict(image: str, top_k: int = _TOP_K) -> dict[str, Any]:
         """Names the most prominent car in a photo. Returns JSON: `verdict` (auto-tag, review or
@@ -373,7 +373,7 @@ def _about(recognizer: CarRecognizer) -> str:
     rejected = ["photos that show no car from outside"] if recognizer.gate else []
     if calibration and calibration.known is not None:
         rejected.append("cars unlike all of them")
-    behaviour = (
+    behavior = (
         f"It rejects {' and '.join(rejected)}, as far as it can tell them."
         if rejected
         else "It names the nearest of them even when the photo shows something else."
@@ -383,6 +383,6 @@ def _about(recognizer: CarRecognizer) -> str:
     )
     return (
         f"Answered by checkpoint `{recognizer.source}` at revision `{recognizer.revision}`, which "
-        f"knows {len(recognizer.labels)} classes. {behaviour} {sureness} Photos are deleted from "
+        f"knows {len(recognizer.labels)} classes. {behavior} {sureness} Photos are deleted from "
         "the server within two hours."
     )

@@ -93,7 +93,7 @@ class FeatureExtractor(nn.Module):
     """A timm network that tells all that an `Engine` does.
 
     Args of `forward`:
-        inputs: normalised, shape (photos, 3, height, width).
+        inputs: normalized, shape (photos, 3, height, width).
         target: the number of the class that `cam` is of, int64, shape ().
 
     Returns of `forward`:

@@ -1,4 +1,4 @@
-"""The recogniser: photos in, cars out. Every door of Marque answers through it."""
+"""The recognizer: photos in, cars out. Every door of Marque answers through it."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -237,7 +237,7 @@ class CarRecognizer:
         if gate.weight.shape[1] != channels:
             raise CheckpointError(
                 f"{folder / GATE} is for {gate.weight.shape[1]} channels, but the network has "
-                f"{channels}; write it anew with `python -m trainer.evaluate`"
+                f"{channels}; write it again with `python -m trainer.evaluate`"
             )
 
     def _recognize(self, prepared: Sequence[Prepared], top_k: int) -> list[Recognition]:

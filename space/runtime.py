@@ -1,4 +1,4 @@
-"""How ONNX Runtime runs what is served: the recogniser's network and the detector's."""
+"""How ONNX Runtime runs what is served: the recognizer's network and the detector's."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Brings files to a repository of the Hub in one commit, and looks whether they arrived.
 
-Models, data sets and Spaces all go up through `upload`: it says who is logged in and what becomes
+Models, datasets and Spaces all go up through `upload`: it says who is logged in and what becomes
 of every file, sends what has changed, and nothing if nothing has.
 """
 
@@ -181,7 +181,7 @@ def upload(
             api.create_repo(
                 repo,
                 repo_type=kind,
-                private=private or None,  # None: as the organisation has it
+                private=private or None,  # None: as the organization has it
                 space_sdk="gradio" if kind == "space" else None,
             )
         head = _commit(api, folder, repo, kind, changes, remote.head, message)
@@ -310,13 +310,13 @@ def _refusal(error: HfHubHTTPError, repo: str) -> str:
         return f"there is no {repo} that you may write to; log in as one of its owners"
     if status == 401:
         return (
-            "the Hub does not know your token: log in anew with `hf auth login`, or correct "
+            "the Hub does not know your token: log in again with `hf auth login`, or correct "
             "HF_TOKEN if you set it"
         )
     if status == 403:
         return (
             f"you may not write to {repo} ({error.server_message}); use a token that may write, "
-            "and an organisation that you belong to"
+            "and an organization that you belong to"
         )
     if status == 412:
         return f"{repo} has changed in the meantime; look at it, then run the same command again"

@@ -1,4 +1,4 @@
-"""One walk through folders of photos, for the command line and for data sets."""
+"""One walk through folders of photos, for the command line and for datasets."""
 
 from collections.abc import Iterator
 from pathlib import Path

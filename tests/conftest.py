@@ -164,13 +164,13 @@ def folders(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
-    """Two data sets of drawn cars with a split, photos of other things, and a list of parts."""
+    """Two datasets of drawn cars with a split, photos of other things, and a list of parts."""
     tmp_path = tmp_path_factory.mktemp("drawn")
     rows = ["source,path,label,split,group"]
     number = 0
     for source in ("one", "two"):
         for label in TINY_LABELS:
-            # The same car may be written otherwise in another data set.
+            # The same car may be written otherwise in another dataset.
             name = "2012 audi a4 sedan" if (source, label) == ("two", TINY_LABELS[0]) else label
             folder = tmp_path / source / name
             folder.mkdir(parents=True)
@@ -191,7 +191,7 @@ def drawn(tmp_path_factory):
 
 
 def evaluation_of(checkpoint, folder, *more: str, names=("one", "two")) -> list[str]:
-    """The command line that evaluates a checkpoint on the `drawn` data sets in a folder."""
+    """The command line that evaluates a checkpoint on the `drawn` datasets in a folder."""
     specs = [f"--data={name}={folder / name}" for name in names]
     few = [
         "--robustness=8",

@@ -38,7 +38,7 @@ Files = Path | Mapping[str, bytes]
 _LARGE = (".safetensors", ".onnx", ".parquet", ".png")
 # What git keeps in their place.
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
-# Some of the licences that a card may name.
+# Some of the licenses that a card may name.
 _LICENSES = ("apache-2.0", "cc-by-4.0", "mit", "other")
 # What every repository begins with.
 _FIRST_FILES = {
@@ -72,7 +72,7 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class User:
-    """Someone with a token, who may write under their own name and those of their organisations."""
+    """Someone with a token, who may write under their own name and those of their organizations."""
 
     name: str
     orgs: tuple[str, ...] = ()

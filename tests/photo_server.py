@@ -84,10 +84,10 @@ class PhotoServer:
         before: Sequence[Answer] = (),
         closed_for: int = 0,
         host: str = "127.0.0.1",
-        **behaviour: Any,
+        **behavior: Any,
     ) -> str:
         """Puts something at a path; returns its address at one of this machine's names."""
-        self.places[f"/{path}"] = Place(Answer(body, **behaviour), list(before), closed_for)
+        self.places[f"/{path}"] = Place(Answer(body, **behavior), list(before), closed_for)
         return f"http://{host}:{self._server.server_port}/{path}"
 
     def __enter__(self) -> "PhotoServer":

@@ -1,4 +1,4 @@
-"""The audit from end to end: what it finds in planted and in real data sets."""
+"""The audit from end to end: what it finds in planted and in real datasets."""
 
 import csv
 import json

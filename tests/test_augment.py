@@ -26,7 +26,7 @@ def augment(
     return Augment(AugmentationSettings(**settings))(pixels, boxes, size)
 
 
-NOTHING = dict.fromkeys(("aspect", "rotate", "flip", "colour", "grey", "erase"), 0.0) | {
+NOTHING = dict.fromkeys(("aspect", "rotate", "flip", "color", "grey", "erase"), 0.0) | {
     "crop_area": 1.0
 }
 
@@ -95,7 +95,7 @@ def test_nothing_asked_for_changes_nothing(pixels):
         {"aspect": 0.2},
         {"rotate": 8.0},
         {"flip": 1.0},
-        {"colour": 0.3},
+        {"color": 0.3},
         {"grey": 1.0},
         {"blur": 1.0},
         {"jpeg": 1.0},
@@ -233,7 +233,7 @@ def test_the_licence_is_that_of_the_starting_weights_or_the_one_asked_for(
 
 @pytest.fixture
 def not_free(tmp_path) -> str:
-    """A checkpoint whose licence forbids commercial use."""
+    """A checkpoint whose license forbids commercial use."""
     model = timm.create_model("test_efficientnet", num_classes=len(TINY_LABELS))
     save_checkpoint(
         tmp_path / "not_free",

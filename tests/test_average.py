@@ -92,7 +92,7 @@ def test_missing_checkpoint(two, tmp_path, capsys):
 def test_different_licences(two, tmp_path, capsys):
     relicense(two[1], "cc-by-nc-4.0")
     message = refused(two, tmp_path, capsys)
-    assert f"{two[1]} has another licence (cc-by-nc-4.0) than {two[0]} (mit)" in message
+    assert f"{two[1]} has another license (cc-by-nc-4.0) than {two[0]} (mit)" in message
 
 
 @pytest.mark.parametrize(

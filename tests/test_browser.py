@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is install
 
 @pytest.fixture(scope="module")
 def serve():
-    """Serves a page with a recogniser until the tests of this module are done."""
+    """Serves a page with a recognizer until the tests of this module are done."""
     pages = []
 
     def start(recognizer) -> str:

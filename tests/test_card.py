@@ -205,7 +205,7 @@ def test_the_hub_reads_how_to_open_it_and_its_results(checkpoint):
             ("f1_macro", "Macro F1"),
         )
     }
-    # Not the data sets' own test photos, which is what a split here would say.
+    # Not the datasets' own test photos, which is what a split here would say.
     assert {result.dataset_split for result in data.eval_results} == {None}
 
 
@@ -268,7 +268,7 @@ def test_settings_that_an_older_trainer_did_not_know_are_said_to_be_so(bundled_c
         del training["config"][name]
     (bundled_copy / "training.json").write_text(json.dumps(training))
     text = card(bundled_copy, figure)
-    assert "| optimiser | not recorded, learning rate 0.0004, schedule not recorded," in text
+    assert "| optimizer | not recorded, learning rate 0.0004, schedule not recorded," in text
     assert "| head | not recorded |" in text
 
 
@@ -371,7 +371,7 @@ def test_a_streamed_data_set_is_told_with_its_commit(checkpoint):
 
 
 def trained(checkpoint: Path, **sources: str) -> str:
-    """The card of a run on data sets with these origins, by the names that their user gave."""
+    """The card of a run on datasets with these origins, by the names that their user gave."""
     counts = RECORD["sources"]["cars"]
     record = RECORD | {
         "config": RECORD["config"] | {"data": [f"{name}=somewhere" for name in sources]},
@@ -389,7 +389,7 @@ def test_a_known_data_set_is_told_whatever_its_user_calls_it(checkpoint):
         "tanganke/more_cars",
     }
     assert "cars sold in the United States" in section(text, "Limits")
-    assert "collected from the web for research" in section(text, "Licence")
+    assert "collected from the web for research" in section(text, "License")
     assert "Krause" in section(text, "Citation")
     assert "| Stanford Cars |" in section(text, "Accuracy")
 
@@ -398,7 +398,7 @@ def test_a_data_set_of_ones_own_has_nothing_of_a_known_one(checkpoint):
     text = trained(checkpoint, stanford_cars="")
     assert ModelCard(text).data.datasets is None
     assert "Krause" not in text
-    assert "a data set of its maker's own" in section(text, "Data")
+    assert "a dataset of its maker's own" in section(text, "Data")
 
 
 def test_two_parts_of_one_data_set_stay_apart(checkpoint):
@@ -407,7 +407,7 @@ def test_two_parts_of_one_data_set_stay_apart(checkpoint):
 
 
 def test_official_test_photos_are_told_as_such(checkpoint):
-    assert "they are not the test photos that a data set's authors chose" in card(BUNDLED, figure)
+    assert "they are not the test photos that a dataset's authors chose" in card(BUNDLED, figure)
     config = RECORD["config"] | {"split": "official", "split_file": ""}
     (checkpoint / "training.json").write_text(json.dumps(RECORD | {"config": config}))
     text = card(checkpoint, figure)

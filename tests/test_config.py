@@ -29,7 +29,7 @@ NEEDED = ["--data", "cars=photos", "--out", "runs/x"]
         ({"lr": 0.0}, "--lr is 0.0"),
         ({"mixup": -0.1}, "--mixup is -0.1; it must not be negative"),
         ({"shrink": 1.5}, "--shrink is 1.5; it must be between 0 and 1"),
-        ({"colour": 1.0}, "--colour is 1.0; it must be at least 0 and below 1"),
+        ({"color": 1.0}, "--color is 1.0; it must be at least 0 and below 1"),
         ({"crop_area": 0.0}, "--crop-area is 0.0; it must be above 0"),
         ({"hidden": "2048,1024"}, "--hidden is 2048,1024; write widths as in 2048-1024"),
         ({"head": "bilinear"}, "--head is bilinear; it is one of linear, mlp"),

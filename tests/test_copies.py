@@ -78,12 +78,12 @@ def test_copies_of_copies_are_one_group(tmp_path):
 
 
 def test_different_cars_on_black_are_not_copies(tmp_path):
-    colours = ("firebrick", "navy", "gold", "black", "white", "seagreen")
-    pictures = [draw_car(seed, colour, (320, 240)) for seed, colour in enumerate(colours)]
-    assert len(set(copies_of(tmp_path, *map(black_out, pictures)).groups)) == len(colours)
+    colors = ("firebrick", "navy", "gold", "black", "white", "seagreen")
+    pictures = [draw_car(seed, color, (320, 240)) for seed, color in enumerate(colors)]
+    assert len(set(copies_of(tmp_path, *map(black_out, pictures)).groups)) == len(colors)
 
 
-def test_blacked_out_siblings_of_a_sample_labelled_by_eye(real_data, real_cache):
+def test_blacked_out_siblings_of_a_sample_labeled_by_eye(real_data, real_cache):
     """80 blacked-out photos drawn at random; their originals were sought by eye among the five
     photos nearest to each where it is not black. Five have none."""
     data = read_photos([f"algerian_used_cars={real_data / 'algerian_used_cars'}"], real_cache)

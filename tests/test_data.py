@@ -51,7 +51,7 @@ def test_the_fingerprint_is_of_the_photos_not_of_their_place(folders, tmp_path):
 
 
 def draw_scene(seed: int) -> Image.Image:
-    """A car before large coloured shapes: toy cars on plain ground are too alike to be photos."""
+    """A car before large colored shapes: toy cars on plain ground are too alike to be photos."""
     shapes = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(shapes).resize((320, 240), Image.Resampling.BICUBIC)
     return Image.blend(picture, draw_car(seed, size=(320, 240)), 0.3)

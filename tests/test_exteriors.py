@@ -13,7 +13,7 @@ from trainer.data.dataset import load_data
 from trainer.data.exteriors import MAX_CAR, MIN_CAR, MIN_SIMILARITY, ExteriorScores, score_exteriors
 from trainer.data.splits import EXCLUDED, Photo
 
-# Labelled by eye: the 21 photos of no exterior among those of the Algerian set that are here.
+# Labeled by eye: the 21 photos of no exterior among those of the Algerian set that are here.
 LABELLED = Path("benchmarks/algerian_no_exterior.csv")
 
 

@@ -40,14 +40,14 @@ class RedNet(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        colours = torch.nn.Conv2d(3, 2, 8, 8)
-        self.features = torch.nn.Sequential(colours, torch.nn.ReLU())
+        colors = torch.nn.Conv2d(3, 2, 8, 8)
+        self.features = torch.nn.Sequential(colors, torch.nn.ReLU())
         self.global_pool = SelectAdaptivePool2d(flatten=True)
         self.classifier = torch.nn.Linear(2, 4)
         with torch.no_grad():
             mixture = torch.tensor([[1, -0.5, -0.5], [-0.5, -0.5, 1]]) / 64
-            colours.weight.copy_(mixture[:, :, None, None].expand(2, 3, 8, 8))
-            colours.bias.fill_(-0.3)
+            colors.weight.copy_(mixture[:, :, None, None].expand(2, 3, 8, 8))
+            colors.bias.fill_(-0.3)
             self.classifier.weight.copy_(10 * torch.eye(4, 2))
             self.classifier.bias.zero_()
 
@@ -65,7 +65,7 @@ class RedNet(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def sees_red(tiny_checkpoint) -> CarRecognizer:
-    """A recogniser with that network."""
+    """A recognizer with that network."""
     checkpoint = open_checkpoint(tiny_checkpoint)
     vars(checkpoint)["model"] = RedNet().eval()  # in place of the one that would be built
     return CarRecognizer(checkpoint)

@@ -54,7 +54,7 @@ def read_csv(path: Path) -> list[list[str]]:
 
 
 def is_drawn(path: Path) -> bool:
-    """Whether a picture shows more than a title on white: some of its lower half is coloured."""
+    """Whether a picture shows more than a title on white: some of its lower half is colored."""
     with Image.open(path) as picture:
         grey = picture.convert("L")
     lower = np.asarray(grey)[grey.height // 3 :]

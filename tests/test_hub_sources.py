@@ -1,4 +1,4 @@
-"""Checkpoints, data sets and starting weights read from the Hub, which `LocalHub` plays.
+"""Checkpoints, datasets and starting weights read from the Hub, which `LocalHub` plays.
 
 What reads is another process: its libraries know the Hub's address from their import on.
 """
@@ -70,7 +70,7 @@ def opened_by_timm(name: str) -> list[float]:
 
 
 def cars(spec: str) -> tuple[list[str], list[int], list[bytes]]:
-    """The names, labels and files of a data set."""
+    """The names, labels and files of a dataset."""
     source = read_source(spec)
     return source.label_names, list(source.photos["label"]), [read() for read in source.readers()]
 
@@ -255,22 +255,22 @@ def test_a_download_that_breaks_leaves_the_earlier_checkpoint(
     assert reader(opened, "org/renewed")[0] == newer
 
 
-# Data sets
+# Datasets
 
 
 @pytest.fixture(scope="module")
 def photos() -> dict[str, list[bytes]]:
     """The files of each split, class by class."""
 
-    def drawn(seed: int, colour: str) -> bytes:
+    def drawn(seed: int, color: str) -> bytes:
         buffer = io.BytesIO()
-        draw_car(seed, colour).save(buffer, "JPEG")
+        draw_car(seed, color).save(buffer, "JPEG")
         return buffer.getvalue()
 
     return {
         split: [
-            drawn(first + number, colour)
-            for colour in CLASSES.values()
+            drawn(first + number, color)
+            for color in CLASSES.values()
             for number in range(PHOTOS_PER_CLASS)
         ]
         for split, first in (("train", 0), ("test", 1000))

@@ -1,4 +1,4 @@
-"""What class names say: all of Stanford Cars, and what other data sets may bring."""
+"""What class names say: all of Stanford Cars, and what other datasets may bring."""
 
 import pytest
 from scipy.io import loadmat

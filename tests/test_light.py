@@ -76,7 +76,7 @@ def photo(tmp_path_factory) -> str:
     return str(path)
 
 
-def test_the_recogniser_answers_and_explains(light, photo, bundled, tmp_path):
+def test_the_recognizer_answers_and_explains(light, photo, bundled, tmp_path):
     code = """
 import sys
 from space.recognizer import CarRecognizer

@@ -136,7 +136,7 @@ def test_both_engines_answer_alike(exported_checkpoint, inputs, count):
         assert np.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
-def test_recogniser_answers_alike_with_and_without_a_graph(exported_checkpoint, tiny_recognizer):
+def test_recognizer_answers_alike_with_and_without_a_graph(exported_checkpoint, tiny_recognizer):
     photos = [draw_car(seed) for seed in range(4)]
     with_graph = CarRecognizer.from_pretrained(exported_checkpoint).predict(photos)
     for one, other in zip(with_graph, tiny_recognizer.predict(photos), strict=True):

@@ -100,7 +100,7 @@ def test_with_layer_decay_lower_layers_learn_slower():
     assert stem < block < 0.001 < head == 0.004
 
 
-def test_timm_s_optimisers_are_had_by_name_and_others_refused():
+def test_timm_s_optimizers_are_had_by_name_and_others_refused():
     assert type(build_optimizer(config(optimizer="lion"), network())).__name__ == "Lion"
     with pytest.raises(ConfigError, match="--optimizer is adamm; timm has none such"):
         build_optimizer(config(optimizer="adamm"), network())

@@ -1,4 +1,4 @@
-"""The door for photos: every format and colour mode, rotation, limits, and what is refused."""
+"""The door for photos: every format and color mode, rotation, limits, and what is refused."""
 
 import io
 import os
@@ -36,9 +36,9 @@ def encode(picture: Image.Image, file_format: str, **options) -> bytes:
     return file.getvalue()
 
 
-def assert_colour(picture: Image.Image, colour: tuple[int, ...], tolerance: int = 2):
+def assert_colour(picture: Image.Image, color: tuple[int, ...], tolerance: int = 2):
     assert picture.mode == "RGB"
-    assert np.abs(np.asarray(picture, int) - colour).max() <= tolerance
+    assert np.abs(np.asarray(picture, int) - color).max() <= tolerance
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -48,10 +48,10 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def scene() -> Image.Image:
-    """Not square, and another colour in each corner."""
+    """Not square, and another color in each corner."""
     picture = Image.new("RGB", (64, 32), "black")
-    for colour, corner in [("red", (0, 0)), ("lime", (48, 0)), ("blue", (0, 16))]:
-        picture.paste(colour, (*corner, corner[0] + 16, corner[1] + 16))
+    for color, corner in [("red", (0, 0)), ("lime", (48, 0)), ("blue", (0, 16))]:
+        picture.paste(color, (*corner, corner[0] + 16, corner[1] + 16))
     return picture
 
 
@@ -73,7 +73,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
 
 
-# Colour modes
+# Color modes
 
 
 @pytest.mark.parametrize("mode", ["P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
@@ -228,7 +228,7 @@ def test_every_photo_format_is_read(file_format):
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG", "AVIF", "TIFF", "MPO"])
 def test_first_frame_of_several_is_taken(file_format):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
     content = encode(frames[0], file_format, save_all=True, append_images=frames[1:])
     assert Image.open(io.BytesIO(content)).n_frames == 3
     assert_colour(load_photo(content), (255, 0, 0), tolerance=6)
@@ -304,7 +304,7 @@ def test_given_picture_is_not_changed(mode):
 
 
 def test_given_animation_stays_at_its_frame():
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
     content = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     with Image.open(io.BytesIO(content)) as picture:
         picture.seek(1)

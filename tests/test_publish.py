@@ -435,7 +435,7 @@ def test_tag_that_could_not_be_asked_for(finished, capsys, tag):
     ("token", "message"),
     [
         ("", "nobody is logged in: log in with `hf auth login`"),
-        ("hf_wrong", "the Hub does not know your token: log in anew"),
+        ("hf_wrong", "the Hub does not know your token: log in again"),
         ("hf_bob", "logged in as bob\n(.*\n)*publish: you may not write to org/mine"),
     ],
 )

@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> Answer:
 
 
 def read_back(repo: str, cache: Path, split_file: bool) -> tuple[tuple[str, ...], set[tuple]]:
-    """The classes of a data set on the Hub, and all that is known of each photo."""
+    """The classes of a dataset on the Hub, and all that is known of each photo."""
     name = repo.rpartition("/")[2]
     file = Path(hf_hub_download(repo, "split.csv", repo_type="dataset")) if split_file else None
     data = load_data(
@@ -223,7 +223,7 @@ def xmp(suffix: str, said: bytes) -> dict[str, Any]:
     [
         (["planted"], "planted names no owner; give org/name"),
         (["org/not valid"], "alphanumeric"),
-        (["org/x", "--license=CC BY 4.0"], "'CC BY 4.0' is no id of a licence"),
+        (["org/x", "--license=CC BY 4.0"], "'CC BY 4.0' is no id of a license"),
     ],
 )
 def test_what_the_hub_would_not_take_is_told_at_once(capsys, wrong, why):
@@ -290,7 +290,7 @@ def test_large_parts_become_several_files(folders, tmp_path, monkeypatch):
 
 def test_class_names_mean_the_same_cars_when_they_are_read():
     known = {label: car_of(label) for label in stanford.LABELS} | algerian._CARS
-    known["my neighbour's"] = Car("Citroën", "2CV", 1970)
+    known["my neighbor's"] = Car("Citroën", "2CV", 1970)
     names = class_names(Classes(tuple(known), tuple(known.values()), {}))
     assert [identity(car_of(name)) for name in names] == [*map(identity, known.values())]
     assert names[:196] == list(stanford.LABELS)

@@ -55,7 +55,7 @@ def test_a_recipe_makes_a_run(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_network_and_the_optimiser_of_a_recipe_can_be_built(name):
+def test_the_network_and_the_optimizer_of_a_recipe_can_be_built(name):
     config = configure(name)
     assert timm.is_model(config.model)
     drop_path = {"drop_path_rate": config.drop_path} if config.drop_path else {}

@@ -1,4 +1,4 @@
-"""The recogniser: answers, batches, threads, heat maps, and the bundled checkpoint's floor."""
+"""The recognizer: answers, batches, threads, heat maps, and the bundled checkpoint's floor."""
 
 import csv
 import dataclasses
@@ -47,7 +47,7 @@ def assert_same(recognition: Recognition, expected: Recognition, tolerance: floa
 
 @pytest.fixture(params=["tiny_recognizer", "calibrated_recognizer"])
 def recognizer(request) -> CarRecognizer:
-    """What holds for every recogniser holds for an uncalibrated one and for a calibrated one."""
+    """What holds for every recognizer holds for an uncalibrated one and for a calibrated one."""
     return request.getfixturevalue(request.param)
 
 
@@ -230,7 +230,7 @@ def test_stream_is_never_more_than_a_batch_ahead(tiny_recognizer):
 @pytest.mark.parametrize("name", ["tiny_checkpoint", "calibrated_checkpoint"])
 def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(request, name):
     photos = [*(draw_car(seed, size=(48, 36)) for seed in range(6)), *SIGHTS.values()] * 2
-    # Opened anew, so that nothing was made before the threads.
+    # Opened again, so that nothing was made before the threads.
     recognizer = CarRecognizer.from_pretrained(request.getfixturevalue(name))
 
     def ask(photo):

@@ -23,7 +23,7 @@ CENTRES = {CAR: (3.0, 0.0), PART: (0.0, 3.0), OTHER: (-3.0, -3.0)}
 
 
 def gate_data(kind: str, count: int, seed: int, name: str = "") -> GateData:
-    """Features around a centre of their kind, and noise in the other channels."""
+    """Features around a center of their kind, and noise in the other channels."""
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 0.5, (count, 6))
     features[:, :2] += CENTRES[kind]
@@ -73,7 +73,7 @@ def test_one_odd_car_does_not_open_the_gate(samples):
 
 
 def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
-    """One group of parts lies where cars lie: gates that have not learnt it take it for cars."""
+    """One group of parts lies where cars lie: gates that have not learned it take it for cars."""
     odd = gate_data(CAR, 3, 7)
     parts = gate_data(PART, 30, 1)
     parts = GateData(

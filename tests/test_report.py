@@ -22,7 +22,7 @@ from trainer.report.findings import (
     Spread,
     expected_leak,
     flagged,
-    summarise,
+    summarize,
 )
 
 NASTY = {
@@ -47,7 +47,7 @@ def facts(path: str, label: str = "clio", group: str = "", **more) -> PhotoFacts
 
 def audit_of(photos, findings=(), **settings) -> Audit:
     locations = dict.fromkeys(sorted({photo.source for photo in photos}), "folder")
-    return Audit(summarise(photos, locations), tuple(photos), tuple(findings), settings)
+    return Audit(summarize(photos, locations), tuple(photos), tuple(findings), settings)
 
 
 def picture(index: int) -> Image.Image:
@@ -126,7 +126,7 @@ def test_a_class_whose_photos_are_all_unreadable_is_counted_with_none():
 
 
 def test_a_source_without_photos_is_counted_and_reported(tmp_path):
-    sources = summarise([], {"empty": "folder"})
+    sources = summarize([], {"empty": "folder"})
     write_audit(Audit(sources, ()), tmp_path, no_picture)
     assert json.loads((tmp_path / "summary.json").read_text())["sources"][0]["photos"] == 0
     assert "Nothing was found" in Page(tmp_path / "report.html").text

@@ -11,7 +11,7 @@ from trainer.data.sources import algerian, stanford
 
 
 def source_of(labels: list[str]) -> Source:
-    """A data set with these classes, of no photos."""
+    """A dataset with these classes, of no photos."""
     kinds = features(labels)
     nothing = Dataset.from_dict({column: [] for column in kinds}, features=kinds)
     return Source("mine", nothing, tuple(car_of(label) for label in labels))

@@ -1,4 +1,4 @@
-"""Conditions under which a recogniser is tested: what they do to a picture, and what they leave."""
+"""Conditions under which a recognizer is tested: what they do to a picture, and what they leave."""
 
 import numpy as np
 import pytest

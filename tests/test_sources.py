@@ -339,7 +339,7 @@ def files_of(folder: Path, *paths: str) -> dict[str, tuple[str, str]]:
     return {path: (names[label], official) for path, label, official in rows}
 
 
-def test_unlabelled_part_beside_labelled_ones_is_no_class(tmp_path):
+def test_unlabeled_part_beside_labeled_ones_is_no_class(tmp_path):
     assert files_of(tmp_path, "train/Audi/1.jpg", "train/Kia/1.jpg", "test/1.jpg") == {
         "train/Audi/1.jpg": ("Audi", "train"),
         "train/Kia/1.jpg": ("Kia", "train"),

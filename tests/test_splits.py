@@ -73,10 +73,10 @@ def test_a_class_under_two_names_does_not_contradict_itself():
 
 def test_a_photo_with_a_reason_takes_its_group_out():
     first, *others = some_photos(1)
-    photos = make_split([replace(first, reason="a tyre"), *others], Scheme(0.2, 0.2), seed=1)
+    photos = make_split([replace(first, reason="a tire"), *others], Scheme(0.2, 0.2), seed=1)
     assert [(p.path, p.reason) for p in photos if p.split == EXCLUDED] == [
-        ("0/0-0.jpg", "a tyre"),
-        ("0/0-1.jpg", "a tyre"),
+        ("0/0-0.jpg", "a tire"),
+        ("0/0-1.jpg", "a tire"),
     ]
 
 

@@ -58,9 +58,9 @@ OPTIONS = (
 ).split()
 
 
-def drawn(seed: int, colour: str) -> bytes:
+def drawn(seed: int, color: str) -> bytes:
     buffer = io.BytesIO()
-    draw_car(seed, colour).save(buffer, "JPEG")
+    draw_car(seed, color).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -79,8 +79,8 @@ def table(files: list[bytes], label: str = "label", kind=None) -> bytes:
 
 
 def draw_files(first: int) -> list[bytes]:
-    colours = list(CLASSES.values())
-    return [drawn(first + n, colours[n % len(colours)]) for n in range(PHOTOS_PER_FILE)]
+    colors = list(CLASSES.values())
+    return [drawn(first + n, colors[n % len(colors)]) for n in range(PHOTOS_PER_FILE)]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def photos() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def published(photos) -> dict[str, bytes]:
-    """A data set of four files to train on and one to test on, with a card."""
+    """A dataset of four files to train on and one to test on, with a card."""
     parts = [photos[n * PHOTOS_PER_FILE : (n + 1) * PHOTOS_PER_FILE] for n in range(TRAIN_FILES)]
     files = {f"data/train-{n:05}-of-00004.parquet": table(part) for n, part in enumerate(parts)}
     files["data/test-00000-of-00001.parquet"] = table(draw_files(1000))
@@ -105,7 +105,7 @@ def repo(hub, published) -> Repo:
 
 @pytest.fixture
 def folder(published, tmp_path) -> Path:
-    """The data set as a folder of Parquet files, which is streamed through the same code."""
+    """The dataset as a folder of Parquet files, which is streamed through the same code."""
     return save(published, tmp_path / "parquet")
 
 
@@ -240,11 +240,11 @@ def test_a_resumed_run_ends_with_the_same_weights(finished, run, repo, published
 
 
 def test_a_streamed_checkpoint_is_evaluated_like_any_other(finished, tmp_path):
-    for number, (label, colour) in enumerate(CLASSES.items()):
+    for number, (label, color) in enumerate(CLASSES.items()):
         (tmp_path / "cars" / label).mkdir(parents=True)
         for seed in range(12):
             path = tmp_path / "cars" / label / f"{seed}.png"
-            draw_car(5000 + 100 * number + seed, colour).save(path)
+            draw_car(5000 + 100 * number + seed, color).save(path)
     data, split = f"--data=cars={tmp_path / 'cars'}", tmp_path / "split.csv"
     cache = f"--cache={tmp_path / 'cache'}"
     assert (
@@ -456,8 +456,8 @@ def test_a_data_set_that_is_not_there_is_one_clear_line(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"data": ("a=org/a", "b=org/b")}, "--data is .*; --stream reads one data set"),
-        ({"data": ("a=kaggle:o/a",)}, "--data is .*; --stream reads one data set of the Hub"),
+        ({"data": ("a=org/a", "b=org/b")}, "--data is .*; --stream reads one dataset"),
+        ({"data": ("a=kaggle:o/a",)}, "--data is .*; --stream reads one dataset of the Hub"),
         ({"split_file": Path("s.csv")}, r"--split-file is s\.csv; --stream keeps the parts"),
         ({"split": "70/15/15"}, "--split is 70/15/15; --stream keeps the parts"),
         ({"balanced": True}, "--balanced is True; how frequent a class of a --stream is"),

@@ -38,10 +38,10 @@ OPTIONS = (
 def photos(tmp_path_factory) -> Path:
     """A folder per class with twenty photos each, one of them broken and one under two labels."""
     folder = tmp_path_factory.mktemp("photos")
-    for number, (label, colour) in enumerate(CLASSES.items()):
+    for number, (label, color) in enumerate(CLASSES.items()):
         (folder / label).mkdir()
         for seed in range(20):
-            draw_car(100 * number + seed, colour).save(folder / label / f"{seed:02}.jpg")
+            draw_car(100 * number + seed, color).save(folder / label / f"{seed:02}.jpg")
     (folder / "Geo Metro 1993" / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
     for label in ("Audi A4 Sedan 2012", "BMW M3 Coupe 2012"):
         draw_car(999, "white").save(folder / label / "both.jpg")
@@ -245,7 +245,7 @@ def test_training_learns_what_tells_the_classes_apart(photos, tmp_path):
     metrics = json.loads((out / "checkpoint" / "metrics.json").read_text())
     assert status == 0
     assert metrics["split"]["name"] == "test"
-    assert metrics["top1"]["value"] >= 0.75  # colour alone tells these three classes
+    assert metrics["top1"]["value"] >= 0.75  # color alone tells these three classes
     assert metrics["top1"]["low"] < metrics["top1"]["value"] <= metrics["top1"]["high"]
 
 
@@ -260,7 +260,7 @@ def test_a_missing_data_set_is_one_clear_line(tmp_path):
 def test_two_processes_learn_what_one_learns(photos, tmp_path):
     """Without chance in photos or network: each batch is shared between them and none is missed."""
     plain = (
-        "--model test_convnext --crop-area 1 --aspect 0 --rotate 0 --flip 0 --colour 0 --grey 0 "
+        "--model test_convnext --crop-area 1 --aspect 0 --rotate 0 --flip 0 --color 0 --grey 0 "
         "--erase 0 --dropout 0 --mixup 0 --cutmix 0 --shrink 0"
     ).split()
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "trainer/train.py")

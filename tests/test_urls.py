@@ -1,4 +1,4 @@
-"""Tables of addresses: read, downloaded politely, made a data set."""
+"""Tables of addresses: read, downloaded politely, made a dataset."""
 
 import csv
 import json
@@ -275,7 +275,7 @@ def test_a_redirect_leads_to_no_address_that_is_not_public(server, tmp_path, mon
     # 127.0.0.1 plays a server of the public internet.
     monkeypatch.setattr(network, "is_public", lambda ip: ip == "127.0.0.1" or is_public(ip))
     if host == "localhost":
-        host = "neighbour.example"
+        host = "neighbor.example"
         resolve(monkeypatch, {host: "127.0.0.3"})
     host = {"2130706433": "2130706434", "[::ffff:127.0.0.1]": "[::ffff:127.0.0.2]"}.get(host, host)
     server.add("secret.jpg", PHOTO)
@@ -526,8 +526,8 @@ def test_a_quote_that_is_never_closed_swallows_no_row(tmp_path):
     [
         ("", "is empty"),
         (f"{A},Audi TT\n", "put a line such as url,label"),
-        ("label,colour\nAudi TT,red\n", "no column of addresses"),
-        (f"url,colour\n{A},red\n", "no column that says what the photos show"),
+        ("label,color\nAudi TT,red\n", "no column of addresses"),
+        (f"url,color\n{A},red\n", "no column that says what the photos show"),
     ],
 )
 def test_a_table_that_cannot_be_understood_says_why(tmp_path, content, message):
@@ -562,7 +562,7 @@ def test_a_table_becomes_a_data_set(server, tmp_path, capsys):
         f"{ram},Ram,C/V Cargo Van,2012,283 hp,white",
         f"{page},Audi,TT,2012,211 hp,",
         ",Audi,TT,2012,211 hp,",
-        header="url,make,model,year,Power (hp),Colour",
+        header="url,make,model,year,Power (hp),Color",
     )
     out = tmp_path / "out"
     assert run(file, out) == 0
@@ -636,8 +636,8 @@ def test_the_exit_status_says_whether_to_run_again(server, tmp_path, capsys):
     assert server.asked == {"/car.jpg": 1, "/moody.jpg": 2}
     nothing = write_table(tmp_path, f"{server.url}/nothing.jpg,BMW X5")
     assert run(nothing, tmp_path / "nothing") == 1
-    unlabelled = write_table(tmp_path, f"{car},red", header="url,colour")
-    assert run(unlabelled, tmp_path / "unlabelled") == 1
+    unlabeled = write_table(tmp_path, f"{car},red", header="url,color")
+    assert run(unlabeled, tmp_path / "unlabeled") == 1
     assert "collect: " in capsys.readouterr().err
     for wrong in (
         ["missing.csv", "--out", "x"],

@@ -17,7 +17,7 @@ CARS = (
     Car("Audi", "A4 Sedan", 2012),
     Car("Audi", "TT Coupe", 2012),
     Car("BMW", "X5 SUV", 2007),
-    Car("Renault", "Clio", None),  # as the Algerian photos are labelled: no year
+    Car("Renault", "Clio", None),  # as the Algerian photos are labeled: no year
     Car("Renault", "Megane", None),
     Car("Fiat", "", None),  # a label that is a make only
 )

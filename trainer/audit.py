@@ -1,4 +1,4 @@
-"""Says what is wrong with data sets: `python -m trainer.audit --data NAME=LOCATION … --out FOLDER`.
+"""Says what is wrong with datasets: `python -m trainer.audit --data NAME=LOCATION … --out FOLDER`.
 
 Every photo is decoded once. What that, its copies, an ImageNet network and a classifier trained on
 its features find is written to FOLDER; begin with report.html. Nothing is changed or deleted.
@@ -26,7 +26,7 @@ from trainer.data.options import add_cache_options, add_data_options, cache_of, 
 from trainer.data.source import DataError
 from trainer.provenance import PACKAGES, git_revision, package_versions
 from trainer.report.files import in_words, write_audit
-from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarise
+from trainer.report.findings import Audit, Case, Finding, PhotoFacts, flagged, summarize
 from trainer.weights import WeightsError
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.audit",
         description="Finds copies, contradicting labels, photos of no car from outside and likely "
-        "wrong labels in data sets of photos, and writes a report.",
+        "wrong labels in datasets of photos, and writes a report.",
     )
     add_data_options(parser)
     parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
@@ -93,7 +93,7 @@ def audit_photos(
     Args:
         scores: what an ImageNet network saw in them; without, wrong labels and photos that show
             no car from outside are not looked for.
-        locations: where each data set comes from, by its name.
+        locations: where each dataset comes from, by its name.
         settings: what to tell beside the settings of this module: how it was called.
         seed: of the folds that judge labels.
     """
@@ -114,11 +114,11 @@ def audit_photos(
             "max_car": exteriors.MAX_CAR,
             "min_company": exteriors.MIN_SIMILARITY,
         }
-    return Audit(summarise(facts, locations), flagged(facts, findings), findings, told)
+    return Audit(summarize(facts, locations), flagged(facts, findings), findings, told)
 
 
 def _named(spec: str) -> tuple[str, str]:
-    """Name and location of a data set; where MARQUE_DATA says where it lies, the name is both."""
+    """Name and location of a dataset; where MARQUE_DATA says where it lies, the name is both."""
     name, _, location = spec.partition("=")
     return name, location or name
 
@@ -210,7 +210,7 @@ def _no_exterior(scores: ExteriorScores) -> Finding:
     return Finding(
         "no_exterior",
         "Photos that show no car from outside",
-        "Seats, dashboards, keys, tyres, placeholders: under the label of a model they teach "
+        "Seats, dashboards, keys, tires, placeholders: under the label of a model they teach "
         "nothing. Marque leaves them out of training and test.",
         tuple(
             Case(
@@ -255,7 +255,7 @@ def _wrong_labels(
         "Labels that are likely wrong",
         "A classifier trained on the other photos clearly contradicts the label (confident "
         "learning, on folds that keep copies together). It is a coarse one: look before you change "
-        "anything. Marque trains on these photos as they are labelled.",
+        "anything. Marque trains on these photos as they are labeled.",
         tuple(Case(tuple(members), note) for members, note in cases.values()),
     )
 

@@ -71,7 +71,7 @@ def average(
 
     Raises:
         CheckpointError: one cannot be opened.
-        ValueError: they differ in network, classes or licence, or the shares do not fit.
+        ValueError: they differ in network, classes or license, or the shares do not fit.
     """
     shares = [1.0] * len(sources) if shares is None else list(shares)
     if len(shares) != len(sources):
@@ -89,7 +89,7 @@ def average(
         other = read_license(checkpoint.folder)
         if other != license:
             raise ValueError(
-                f"{checkpoint.source} has another licence ({other or 'none named'}) than "
+                f"{checkpoint.source} has another license ({other or 'none named'}) than "
                 f"{first.source} ({license or 'none named'}), and the mean can have one only"
             )
         tensors = load_file(checkpoint.folder / WEIGHTS)

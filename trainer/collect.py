@@ -1,8 +1,8 @@
-"""Makes a data set of a table of addresses: `python -m trainer.collect FILE.csv --out FOLDER`.
+"""Makes a dataset of a table of addresses: `python -m trainer.collect FILE.csv --out FOLDER`.
 
 Downloads what the table names, checks that it is photos, leaves copies and insides out, and writes
 
-    photos/LABEL/KEY.jpg         the data set, one folder a class
+    photos/LABEL/KEY.jpg         the dataset, one folder a class
     photos.csv                   where each photo came from, and what it shows
     left_out.csv                 every address that gave no photo, and why
     specifications.csv           the table's further columns, cleaned, one row a car

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_options(parser)
     parser.add_argument("--split-file", type=user_path, metavar="FILE",
                         help="the run's split.csv, or one of trainer/splits/ (default: the "
-                        "parts that the data set's authors made)")  # fmt: skip
+                        "parts that the dataset's authors made)")  # fmt: skip
     parser.add_argument("--split", choices=(TRAIN, VALIDATION, TEST), default=TEST,
                         help="the photos to measure on (default: %(default)s)")  # fmt: skip
     parser.add_argument("--others", type=user_path, metavar="FOLDER",
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
                         "MARQUE_DATA; with them the checkpoint gets a gate, and without them "
                         "it refuses nothing but cars unlike all that it knows")  # fmt: skip
     parser.add_argument("--non-exteriors", "--no-exteriors", type=user_path, metavar="FILE",
-                        help="CSV with a column photo: paths in the data sets that show "
+                        help="CSV with a column photo: paths in the datasets that show "
                         "the inside or a part of a car")  # fmt: skip
     parser.add_argument("--keep-calibration", action="store_true",
                         help="measure with the calibration that the checkpoint has")  # fmt: skip
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="how many test photos to corrupt in each way; 0 for none "
                         "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=300, metavar="PHOTOS",
-                        help="how many test photos of each data set to paste into photos of "
+                        help="how many test photos of each dataset to paste into photos of "
                         "--others; 0 for none (default: %(default)s)")  # fmt: skip
     parser.add_argument("--faithfulness", type=int, default=50, metavar="PHOTOS",
                         help="on how many to judge the heat maps; 0 for none, each takes "
@@ -163,7 +163,7 @@ def _others(options: argparse.Namespace) -> list[Callable[[], bytes]]:
     if not options.others:
         return []
     folder = options.others
-    if not folder.is_dir():  # like a data set, it may lie in the folder that MARQUE_DATA names
+    if not folder.is_dir():  # like a dataset, it may lie in the folder that MARQUE_DATA names
         folder = Path(os.environ.get("MARQUE_DATA", "")) / folder
     if not folder.is_dir():
         raise DataError(f"--others {options.others}: there is no such folder")

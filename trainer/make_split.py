@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="training/validation/test in percent (70/15/15), training/test "
                         "(90/10), official, or a fold (fold:2/5); else %(default)s")  # fmt: skip
     parser.add_argument("--series", type=_series, action="append", default=[], metavar="NAME=N",
-                        help="photos of the data set NAME whose files' numbers are equal when "
+                        help="photos of the dataset NAME whose files' numbers are equal when "
                         "divided by N may show one car, and stay together")  # fmt: skip
     parser.add_argument("--seen", type=user_path, metavar="FILE",
                         help="split file of a network that is to be trained further: what it was "

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("repo", type=repo_id, metavar="org/name",
                         help="where it goes; created if it is missing")  # fmt: skip
     parser.add_argument("--private", action="store_true",
-                        help="only you and your organisation see it")  # fmt: skip
+                        help="only you and your organization see it")  # fmt: skip
     parser.add_argument("--tag", type=tag_name, metavar="NAME",
                         help="a name for what goes up, such as v1, to ask for as org/name@v1; "
                         "a tag that stands on something else is never moved")  # fmt: skip
@@ -164,7 +164,7 @@ def _check_measured(checkpoint: Checkpoint, measured: str | None) -> None:
 def _check_card(folder: Path, repo: str) -> None:
     """Raises unless the card was written from the files beside it, for this repository."""
     path = shlex.quote(str(folder))
-    anew = f"write it anew with `python -m model_card.card {path} --repo {repo}`"
+    again = f"write it again with `python -m model_card.card {path} --repo {repo}`"
     try:
         head = metadata_load(folder / CARD) or {}
     except (ValueError, yaml.YAMLError) as error:
@@ -190,7 +190,7 @@ def _check_graph(checkpoint: Checkpoint, write: bool) -> None:
         if apart > TOLERANCE:
             raise PublishError(
                 f"{checkpoint.folder / GRAPH} answers otherwise than the network, by up to "
-                f"{apart:.1e} of the largest value; write it anew with "
+                f"{apart:.1e} of the largest value; write it again with "
                 f"`python -m trainer.export {shlex.quote(str(checkpoint.folder))}`"
             )
     elif write:

@@ -51,7 +51,7 @@ from trainer.data.splits import TEST, TRAIN, VALIDATION, Photo, Scheme, write_sp
 from trainer.provenance import git_revision
 from trainer.report import words
 from trainer.report.files import in_numbers
-from trainer.report.findings import Audit, PhotoFacts, summarise
+from trainer.report.findings import Audit, PhotoFacts, summarize
 from trainer.report.sheets import write_class_distribution
 from trainer.weights import WeightsError
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.publish_data",
         description="Audits, cleans, groups and splits photos of your own and publishes them as a "
-        "data set of the Hub.",
+        "dataset of the Hub.",
     )
     parser.add_argument("repo", type=repo_id, metavar="ORG/NAME", help="created if need be")
     add_data_options(parser)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="under which others may use your photos, such as cc-by-4.0; see "
                         "https://huggingface.co/docs/hub/repositories-licenses")  # fmt: skip
     parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER",
-                        help="where the data set is written before it goes up")  # fmt: skip
+                        help="where the dataset is written before it goes up")  # fmt: skip
     parser.add_argument("--split", default="80/10/10",
                         help="training/validation/test in percent, or another one as for "
                         "make_split; else %(default)s")  # fmt: skip
@@ -142,9 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _license_id(text: str) -> str:
-    """A licence as the Hub writes it: in lower case. Which ones there are, only the Hub knows."""
+    """A license as the Hub writes it: in lower case. Which ones there are, only the Hub knows."""
     if len(text.split()) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no id of a licence, such as cc-by-4.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no id of a license, such as cc-by-4.0")
     return text.strip().lower()
 
 
@@ -169,7 +169,7 @@ def write_data_set(
     permission: str = "",
     keep_locations: bool = False,
 ) -> None:
-    """Writes a data set as it lies on the Hub, see the module's head.
+    """Writes a dataset as it lies on the Hub, see the module's head.
 
     Args:
         folder: made if need be; what an earlier call left there is replaced.
@@ -217,7 +217,7 @@ def _write(
         group=Value("string"),
         source=Value("string"),
     )
-    published: list[Photo] = []  # as whoever reads the data set will call them
+    published: list[Photo] = []  # as whoever reads the dataset will call them
     splits = SplitDict()
     located = 0
     for part in PARTS:
@@ -241,7 +241,7 @@ def _write(
         )
     write_split(folder / "split.csv", published)
     facts = [PhotoFacts(name, photo.path, photo.label, photo.group) for photo in published]
-    (counts,) = summarise(facts, {name: repo})
+    (counts,) = summarize(facts, {name: repo})
     write_class_distribution([counts], folder / "class_distribution.png")
     told = {
         "published": {

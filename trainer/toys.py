@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from space.walk import user_path
 
-# Colour alone tells the classes, so that any network learns them in a minute.
+# Color alone tells the classes, so that any network learns them in a minute.
 CLASSES = {
     "Audi A4 Sedan 2012": "firebrick",
     "BMW M3 Coupe 2012": "navy",
@@ -28,19 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=40, metavar="PHOTOS",
                         help="photos of a class (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
-    for number, (label, colour) in enumerate(CLASSES.items()):
+    for number, (label, color) in enumerate(CLASSES.items()):
         (options.folder / label).mkdir(parents=True, exist_ok=True)
         for photo in range(options.each):
-            picture = draw_car(1_000_000 * number + photo, colour)
+            picture = draw_car(1_000_000 * number + photo, color)
             picture.save(options.folder / label / f"{photo:03}.jpg")
     print(f"{options.folder}: {len(CLASSES)} classes with {options.each} photos each")
     return 0
 
 
 def draw_car(
-    seed: int, colour: str = "firebrick", size: tuple[int, int] = (160, 120)
+    seed: int, color: str = "firebrick", size: tuple[int, int] = (160, 120)
 ) -> Image.Image:
-    """A toy car on a road; the seed moves it about, the colour may tell a class."""
+    """A toy car on a road; the seed moves it about, the color may tell a class."""
     rng = random.Random(seed)
     width, height = size
     picture = Image.new("RGB", size, rng.choice(["lightblue", "lightgrey", "wheat"]))
@@ -48,11 +48,11 @@ def draw_car(
     left, top = rng.uniform(0.05, 0.2) * width, rng.uniform(0.35, 0.45) * height
     right, bottom = left + 0.7 * width, top + 0.3 * height
     draw.rectangle((0, bottom, width, height), fill="dimgrey")
-    draw.rectangle((left, top, right, bottom), fill=colour)
+    draw.rectangle((left, top, right, bottom), fill=color)
     draw.polygon(
         [(left + 0.15 * width, top), (left + 0.25 * width, top - 0.2 * height),
          (left + 0.5 * width, top - 0.2 * height), (left + 0.6 * width, top)],
-        fill=colour,
+        fill=color,
     )  # fmt: skip
     radius = 0.09 * height
     for x in (left + 0.15 * width, left + 0.55 * width):

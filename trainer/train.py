@@ -1,4 +1,4 @@
-"""Trains a car recogniser: `accelerate launch trainer/train.py --data NAME=FOLDER --out RUN`.
+"""Trains a car recognizer: `accelerate launch trainer/train.py --data NAME=FOLDER --out RUN`.
 
 A run's folder holds
 

@@ -61,7 +61,7 @@ def create_model(
         )
     model = timm.create_model(architecture, num_classes=num_classes, **model_args)
     if weights == RANDOM:
-        return model, "none: random initialisation, as asked for"
+        return model, "none: random initialization, as asked for"
     if Path(weights).is_dir():
         return model, _continue_from(Path(weights), architecture, model, labels)
     if weights == AUTO:
@@ -73,7 +73,7 @@ def create_model(
 
 
 def license_of(model: Any, weights: str, wanted: str = "") -> str:
-    """The licence of what is trained from starting weights, as the Hub calls it.
+    """The license of what is trained from starting weights, as the Hub calls it.
 
     Args:
         model: made by `create_model` from `weights`.
@@ -127,7 +127,7 @@ def read_teacher(
         source: a folder or `org/name[@revision]`.
         labels: the student's.
         data_config: the student's preprocessing; the teacher sees the photos in its own size and
-            normalisation.
+            normalization.
 
     Returns:
         From inputs (batch, 3, height, width) to logits (batch, classes) in the order of `labels`.
@@ -143,7 +143,7 @@ def read_teacher(
     if missing:
         raise WeightsError(
             f"the teacher {source} does not know {len(missing)} of the classes, such as "
-            f"{missing[0]!r}; train it on the same data sets"
+            f"{missing[0]!r}; train it on the same datasets"
         )
     order = torch.tensor([checkpoint.labels.index(label) for label in labels], device=device)
     model = checkpoint.model.to(device).to(memory_format=torch.channels_last)
@@ -221,7 +221,7 @@ def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
         return _read_file(path, model), f"package {package}, {path.name}"
     raise WeightsError(
         f"no ImageNet weights for {architecture}: {failure}; give a file with --weights, "
-        f"or ask for random initialisation with --weights {RANDOM}"
+        f"or ask for random initialization with --weights {RANDOM}"
     )
 
 

@@ -1,1 +1,1 @@
-"""From a CSV of addresses to a data set: table, polite download, verification, specifications."""
+"""From a CSV of addresses to a dataset: table, polite download, verification, specifications."""

@@ -1,6 +1,6 @@
 """Connections to public addresses only, none of which outlasts its deadline.
 
-What a stranger's list names must not make this machine call its own neighbours: a router's page, a
+What a stranger's list names must not make this machine call its own neighbors: a router's page, a
 cloud's metadata service, a database. So names are resolved here, every address of theirs is looked
 at, and the connection goes to just the address that was looked at: a name that answers otherwise
 the next time (DNS rebinding) gains nothing. TLS still verifies the name.

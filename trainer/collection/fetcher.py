@@ -15,7 +15,7 @@ import httpx2
 from space.photos import MAX_BYTES, PhotoError, load_photo
 from trainer.collection.connections import NoSuchNameError, RefusedError, Transport, deadline
 
-USER_AGENT = "Marque (collects photos for training a car recogniser; python-httpx2)"
+USER_AGENT = "Marque (collects photos for training a car recognizer; python-httpx2)"
 OK, FAILED, LATER = "ok", "failed", "later"
 
 _MAX_REDIRECTS = 5

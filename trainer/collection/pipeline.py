@@ -1,4 +1,4 @@
-"""From a table of addresses to a data set; `trainer.collect` is its command."""
+"""From a table of addresses to a dataset; `trainer.collect` is its command."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECAS
 
 @dataclass(frozen=True)
 class Kept:
-    """A photo of the data set: its path below `photos`, and where it came from."""
+    """A photo of the dataset: its path below `photos`, and where it came from."""
 
     path: str
     label: str
@@ -73,7 +73,7 @@ def collect(
     keep_non_exteriors: bool = False,
     retry_failed: bool = False,
 ) -> Collection:
-    """Makes a data set of a table; see `trainer.collect` for what is written.
+    """Makes a dataset of a table; see `trainer.collect` for what is written.
 
     Args:
         folder: what an earlier run downloaded there is not asked for again.
@@ -109,7 +109,7 @@ def collect(
         mark = {"table": content_key(file.read_bytes()), "later": later}
         (folder / _MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DataError(f"the data set cannot be written to {folder}: {error}") from error
+        raise DataError(f"the dataset cannot be written to {folder}: {error}") from error
     return collection
 
 

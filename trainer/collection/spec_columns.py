@@ -24,7 +24,7 @@ from trainer.data.names import normal
 Value = float | str | None
 
 # Words in a column's name, and what its values may be. The first line that fits counts; lengths
-# are in metres, masses in kilograms, and wheels in inches.
+# are in meters, masses in kilograms, and wheels in inches.
 RANGES: tuple[tuple[frozenset[str], float, float], ...] = (
     (frozenset({"horsepower", "hp", "bhp", "ps"}), 5, 2500),
     (frozenset({"msrp", "price"}), 300, 20_000_000),

@@ -1,7 +1,7 @@
 """Photos decoded and shrunk once, kept as bytes on disk, so that an epoch is all arithmetic.
 
 The cache is keyed by what a photo's file holds and by how it is shrunk: a renamed photo is found
-again, a changed one is decoded anew, and other settings make another cache beside this one.
+again, a changed one is decoded again, and other settings make another cache beside this one.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""One class list for several data sets: what they call differently but mean alike is one class."""
+"""One class list for several datasets: what they call differently but mean alike is one class."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Classes:
     """The classes of a training run.
 
     Attributes:
-        labels: their names in the order of the network's outputs, as the first data set that has
+        labels: their names in the order of the network's outputs, as the first dataset that has
             the class writes it.
         cars: the make, model and year of each.
         targets: (source, label there) to the number of the class.

@@ -3,7 +3,7 @@
 Two kinds of sameness:
 
 - Near copies: resized, recompressed, brightened. Each photo gets a difference hash of 256 bits (is
-  a patch brighter than its right neighbour?, after N. Krawetz's dHash); hashes of copies differ in
+  a patch brighter than its right neighbor?, after N. Krawetz's dHash); hashes of copies differ in
   few bits. What the hash proposes is held against small pictures of both, where neither is black:
   a black background makes the hashes of unlike photos alike.
 - Blacked-out siblings: the same photo with its background painted black. A photo with much black is

@@ -29,7 +29,7 @@ class DataSet:
     """All photos of a run.
 
     Attributes:
-        sources: the data sets they come from.
+        sources: the datasets they come from.
         classes: what the network's outputs mean.
         photos: every readable photo.
         problems: every photo that is not readable, and why.
@@ -139,7 +139,7 @@ def load_data(
         split_file: a split to use; without one a new one is made from the other arguments, see
             `trainer.data.splits.make_split`.
         exteriors: leave photos out that show no car from outside; `split_file` decides otherwise.
-        series: for data sets by name, how many neighbouring numbers stay together, see
+        series: for datasets by name, how many neighboring numbers stay together, see
             `trainer.data.splits.join_series`; `split_file` decides otherwise.
         seen: a split file whose training photos, and copies of them, are for training here too,
             see `trainer.data.splits.make_split`; `split_file` decides otherwise.

@@ -1,4 +1,4 @@
-"""Finds photos that show no car from outside: keys, seats, tyres, placeholders.
+"""Finds photos that show no car from outside: keys, seats, tires, placeholders.
 
 An ImageNet network looks at every photo. Two things about it count:
 
@@ -30,7 +30,7 @@ MIN_CAR = 0.2  # a photo whose car score is lower shows no exterior, whatever it
 MAX_CAR = 0.6  # one with a higher score does, whatever its neighbors
 MIN_SIMILARITY = 0.62  # in between, one less similar to its neighbors shows none
 
-# ImageNet's cars, vans and lorries, and the grille that they show when they come near.
+# ImageNet's cars, vans and trucks, and the grille that they show when they come near.
 CAR_CLASSES = (
     407,  # ambulance
     436,  # beach wagon
@@ -66,7 +66,7 @@ class ExteriorScores:
 
     Attributes:
         car: the car score of each photo, the best of its group, float32, shape (photos,).
-        neighbor_similarity: likewise, -1 to 1; 1 in data sets too small to tell.
+        neighbor_similarity: likewise, -1 to 1; 1 in datasets too small to tell.
         seen: the class that the network finds most likely, in words.
         features: its features before the head, float16, shape (photos, channels).
     """

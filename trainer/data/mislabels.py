@@ -2,7 +2,7 @@
 
 A linear classifier on features of an ImageNet network says what each photo shows, trained each
 time on other photos than those it judges; copies of a photo count as the photo itself. cleanlab
-(Northcutt et al. 2021, arXiv:1911.00068) finds the labels that contradict it. Cars of neighbouring
+(Northcutt et al. 2021, arXiv:1911.00068) finds the labels that contradict it. Cars of neighboring
 models look alike to so coarse a classifier, so only its clear contradictions are told.
 """
 
@@ -34,7 +34,7 @@ class Suspect:
         photo: its number.
         likely: the number of the class that it looks like.
         confidence: the probability of that class, 0 to 1.
-        given: the probability of the class that it is labelled, 0 to 1.
+        given: the probability of the class that it is labeled, 0 to 1.
     """
 
     photo: int
@@ -56,7 +56,7 @@ def suspect_labels(
     """
     numbers, labels = np.unique(np.asarray(targets), return_inverse=True)
     sizes = [len(set(np.asarray(groups)[labels == label])) for label in range(len(numbers))]
-    # A class must be learnt from some folds to be judged in another.
+    # A class must be learned from some folds to be judged in another.
     judged = np.flatnonzero(np.asarray(sizes)[labels] >= FOLDS)
     if len(set(labels[judged])) < 2:
         return []

@@ -25,7 +25,7 @@ MAKES = (
     "Volvo",
 )  # fmt: skip
 
-# What else people write for a make, misspellings that were seen in data sets included.
+# What else people write for a make, misspellings that were seen in datasets included.
 _ALIASES = {
     "alfa": "Alfa Romeo",
     "aston": "Aston Martin",

@@ -13,9 +13,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", action="append", required=True, metavar="NAME=LOCATION",
                         help="as for training; may be given several times")  # fmt: skip
     parser.add_argument("--image-column", default="image", metavar="NAME",
-                        help="its pictures, in a Hub data set; else %(default)s")  # fmt: skip
+                        help="its pictures, in a Hub dataset; else %(default)s")  # fmt: skip
     parser.add_argument("--label-column", default="label", metavar="NAME",
-                        help="its classes, in a Hub data set; else %(default)s")  # fmt: skip
+                        help="its classes, in a Hub dataset; else %(default)s")  # fmt: skip
 
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
 
 
 def columns_of(options: argparse.Namespace) -> Columns:
-    """Where a Hub data set keeps pictures and classes, as the options say."""
+    """Where a Hub dataset keeps pictures and classes, as the options say."""
     return Columns(options.image_column, options.label_column)
 
 

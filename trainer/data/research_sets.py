@@ -9,7 +9,7 @@ from trainer.data.source import Source
 from trainer.data.sources import algerian, locate, stanford
 
 _TITLES = {"stanford_cars": "Stanford Cars", "algerian_used_cars": "Algerian Used Cars"}
-# How many of a set's classes, by name, make a data set that set: people who photograph cars
+# How many of a set's classes, by name, make a dataset that set: people who photograph cars
 # themselves may well have a folder "polo", or "Audi TT RS Coupe 2012", but hardly most of them.
 _MOST = 0.75
 
@@ -21,7 +21,7 @@ def find_research_set(spec: str, source: Source) -> str | None:
     Single photos of theirs among other photos are not known.
 
     Args:
-        spec: how the command line calls the data set.
+        spec: how the command line calls the dataset.
         source: what was read from it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every data set is read into, whatever its layout."""
+"""What every dataset is read into, whatever its layout."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from space.labels import Car, unfit_text
 from space.walk import is_folder, photos_in
 
-# What the parts of published data sets are called, and which official part they are.
+# What the parts of published datasets are called, and which official part they are.
 OFFICIAL = {
     "train": "train",
     "training": "train",
@@ -25,12 +25,12 @@ OFFICIAL = {
 
 
 class DataError(ValueError):
-    """A data set cannot be read; the message says which, why, and what to do."""
+    """A dataset cannot be read; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a Hub data set hold the picture and its class."""
+    """Which columns of a Hub dataset hold the picture and its class."""
 
     image: str = "image"
     label: str = "label"
@@ -47,18 +47,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set.
+    """A dataset.
 
     Attributes:
         name: how splits and reports call it.
         photos: columns `path` (relative to the source, the photo's name everywhere), `image`
-            (undecoded: {"bytes", "path"}), `label` (a `ClassLabel` of the data set's own names)
+            (undecoded: {"bytes", "path"}), `label` (a `ClassLabel` of the dataset's own names)
             and `official` (the part its authors put the photo in: "train", "validation", "test",
             or "" where they made no parts).
         cars: for each label, the make, model and year that it means.
-        problems: photos that the data set names but does not have, or that name no class.
+        problems: photos that the dataset names but does not have, or that name no class.
         origin: what other people know it by: "stanford_cars", "algerian_used_cars", or `org/name`
-            on the Hub; "" for a data set of one's own.
+            on the Hub; "" for a dataset of one's own.
     """
 
     name: str

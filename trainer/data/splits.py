@@ -26,7 +26,7 @@ _VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of a data set and its place in the split.
+    """A photo of a dataset and its place in the split.
 
     Attributes:
         source, path: which photo; `path` is relative to the source.
@@ -34,7 +34,7 @@ class Photo:
         key: the hash of its file's bytes.
         group: photos with the same group are the same photo.
         target: the number of its class among all classes of the run.
-        official: the part that the data set's authors put it in, see `Source.photos`.
+        official: the part that the dataset's authors put it in, see `Source.photos`.
         split: one of `SPLITS`.
         reason: why it is excluded; empty when it is not.
     """
@@ -58,7 +58,7 @@ class Scheme:
         validation, test: shares of each class, 0 to 1.
         fold, folds: for k-fold cross-validation: the number of the fold that is the test, counted
             from 1, and how many there are; 0 otherwise.
-        official: the parts of the data set's authors are kept; a data set that has no official
+        official: the parts of the dataset's authors are kept; a dataset that has no official
             test is split by `validation` and the same share for the test.
     """
 
@@ -104,7 +104,7 @@ def join_series(photos: Sequence[Photo], source: str, length: int) -> list[Photo
 
     Args:
         photos: with the groups of copies. A group of several classes stays as it is.
-        source: the data set with such files; the last number in a file's name is its number.
+        source: the dataset with such files; the last number in a file's name is its number.
         length: numbers that make one series.
 
     Raises:
@@ -112,7 +112,7 @@ def join_series(photos: Sequence[Photo], source: str, length: int) -> list[Photo
     """
     if length < 2 or source not in {photo.source for photo in photos}:
         raise DataError(
-            f"--series {source}={length}: give the name of a data set of this run, and a number "
+            f"--series {source}={length}: give the name of a dataset of this run, and a number "
             "of 2 or more"
         )
     targets: dict[str, set[int]] = defaultdict(set)
@@ -297,7 +297,7 @@ def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
 
     Raises:
         DataError: not a split file, one that parts photos of one group, or a photo at hand is
-            missing from it or labelled otherwise.
+            missing from it or labeled otherwise.
     """
     named = read_split(path)
     _check_groups(path, named.values())
@@ -306,7 +306,7 @@ def apply_split(path: Path, photos: Sequence[Photo]) -> list[Photo]:
         row = named.get((photo.source, photo.path))
         where = f"{path}: the photo {photo.path} of {photo.source}"
         if row is None:
-            raise DataError(f"{where} is not in it; split anew, or remove the photo")
+            raise DataError(f"{where} is not in it; split again, or remove the photo")
         if row["label"] != photo.label:
             raise DataError(f"{where} is {row['label']!r} there and {photo.label!r} here")
         reason = "excluded by the split file" if row["split"] == EXCLUDED else ""

@@ -18,7 +18,7 @@ from space.verdict import DecisionRule
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 COVERAGES = (0.9, 0.95, 0.99)
-# The share of each data set's validation photos that may count as no known car for their best logit
+# The share of each dataset's validation photos that may count as no known car for their best logit
 # alone. Small, because unknown cars look much like known ones, see `benchmarks.unknown`.
 UNKNOWN_SHARE = 0.002
 _FOLDS = 5
@@ -40,7 +40,7 @@ def fit_calibration(
         logits: of validation photos, shape (photos, classes).
         targets: the numbers of their classes, shape (photos,).
         groups: of each photo; photos of one group are the same photo.
-        sources: the data set of each photo, shape (photos,).
+        sources: the dataset of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
     """
     levels = Levels(cars)
@@ -74,7 +74,7 @@ def fit_calibration(
 
 def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
     """The highest limit for the best logit below which at most `UNKNOWN_SHARE` of the photos of
-    each data set lie."""
+    each dataset lie."""
     best = logits.max(axis=1)
     return min(
         float(np.quantile(best[sources == name], UNKNOWN_SHARE)) for name in np.unique(sources)
@@ -130,7 +130,7 @@ def _platt(probability: np.ndarray, right: np.ndarray) -> ConfidenceMap:
 
 def _beta(probability: np.ndarray, right: np.ndarray) -> ConfidenceMap:
     (a, b), c = _logistic([_log(probability), -_log(1 - probability)], right)
-    # With a slope below 0 the map would fall somewhere, and order the answers anew.
+    # With a slope below 0 the map would fall somewhere, and order the answers again.
     return ConfidenceMap(a, b, c) if a > 0 and b > 0 else _platt(probability, right)
 
 

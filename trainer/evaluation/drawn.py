@@ -20,8 +20,8 @@ def _colour(rng: random.Random) -> tuple[int, int, int]:
     return rng.randrange(256), rng.randrange(256), rng.randrange(256)
 
 
-def _canvas(colour) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    picture = Image.new("RGB", _SIZE, colour)
+def _canvas(color) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    picture = Image.new("RGB", _SIZE, color)
     return picture, ImageDraw.Draw(picture)
 
 
@@ -125,17 +125,17 @@ def _lorry(rng: random.Random) -> Image.Image:
 
 def _motorcycle(rng: random.Random) -> Image.Image:
     picture, draw = _road(rng)
-    colour = _colour(rng)
+    color = _colour(rng)
     for x in (130, 350):
         draw.ellipse((x - 60, 190, x + 60, 310), outline="black", width=14)
-    draw.line((130, 250, 220, 180, 310, 180, 350, 250), fill=colour, width=12)
+    draw.line((130, 250, 220, 180, 310, 180, 350, 250), fill=color, width=12)
     draw.line((310, 180, 330, 130, 370, 125), fill="black", width=8)
-    draw.ellipse((200, 140, 300, 190), fill=colour)
+    draw.ellipse((200, 140, 300, 190), fill=color)
     return picture
 
 
 KINDS: dict[str, Callable[[random.Random], Image.Image]] = {
-    "plain colour": _plain,
+    "plain color": _plain,
     "gradient": _gradient,
     "noise": _noise,
     "text": _text,

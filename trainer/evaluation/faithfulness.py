@@ -167,7 +167,7 @@ def car_mask(sibling: np.ndarray) -> np.ndarray:
             (3, height, width).
 
     Specks that compression leaves in the black are taken out, and dark spots inside the car, as
-    windows and tyres, filled in.
+    windows and tires, filled in.
     """
     seen = sibling.max(axis=0) > BLACK
     parts, number = ndimage.label(seen)

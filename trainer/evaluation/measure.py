@@ -175,7 +175,7 @@ def measure_verdicts(
 def measure_all(
     recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], predictions: Predictions
 ) -> dict[str, Any]:
-    """Accuracy, over all and apart by data set and background; confidences, verdicts and sets."""
+    """Accuracy, over all and apart by dataset and background; confidences, verdicts and sets."""
     rule, logits = recognizer.rule, predictions.logits
     targets = np.array([photo.target for photo in photos])
     groups = [photo.group for photo in photos]
@@ -194,7 +194,7 @@ def measure_all(
         result["car_found"] = _found(predictions)
     if len(set(sources)) > 1:
         result["sources"] = apart(sources)
-    # Only data sets that have many of both tell what a background is worth.
+    # Only datasets that have many of both tell what a background is worth.
     both = [
         name
         for name in np.unique(sources)
@@ -216,17 +216,17 @@ def measure_all(
 def measure_crossings(
     photos: Sequence[LabeledPhoto], tested: Sequence[LabeledPhoto], predictions: Predictions
 ) -> dict[str, dict[str, Any]]:
-    """How often a car is answered with a class that only other data sets have.
+    """How often a car is answered with a class that only other datasets have.
 
-    Data sets differ in cameras, crops and backgrounds too; a network that has learnt these answers
+    Datasets differ in cameras, crops and backgrounds too; a network that has learned these answers
     with the market that a picture looks like.
 
     Args:
-        photos: all of the data sets, which say what classes each has.
+        photos: all of the datasets, which say what classes each has.
         tested, predictions: those to judge by.
 
     Returns:
-        For each data set: the share of its photos so answered (`any`), and the share answered with
+        For each dataset: the share of its photos so answered (`any`), and the share answered with
         a class of each other one.
     """
     classes: dict[str, set[int]] = {}
@@ -270,7 +270,7 @@ def measure_rejection(
     predictions: Predictions,
     others: Sequence[tuple[GateData, np.ndarray]],
 ) -> dict[str, Any]:
-    """How many photos are refused, of exteriors by data set and of everything else by kind.
+    """How many photos are refused, of exteriors by dataset and of everything else by kind.
 
     Args:
         photos, predictions: exteriors to judge by.

@@ -35,7 +35,7 @@ class Estimate:
     def bootstrapped(
         cls, statistic: Callable[[np.ndarray], float], groups: Sequence[str]
     ) -> "Estimate":
-        """A statistic of photos that are not independent: whole groups are drawn anew.
+        """A statistic of photos that are not independent: whole groups are drawn again.
 
         The percentile bootstrap (Efron 1979), 1,000 times.
 

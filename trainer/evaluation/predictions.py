@@ -31,7 +31,7 @@ class LabeledPhoto:
     Attributes:
         source, path: which photo.
         target: the number of its class among the checkpoint's; -1 for an excluded photo.
-        split, group: as the split file has them; without one, the part that the data set's authors
+        split, group: as the split file has them; without one, the part that the dataset's authors
             put it in, and the photo alone.
         read: returns its file's bytes.
     """
@@ -50,13 +50,13 @@ def find_photos(
     split_file: Path | None,
     columns: Columns | None = None,
 ) -> list[LabeledPhoto]:
-    """Every photo of the data sets that the split file names, excluded ones too.
+    """Every photo of the datasets that the split file names, excluded ones too.
 
     Args:
-        split_file: None takes the parts of the data sets' authors, and only photos that have one.
+        split_file: None takes the parts of the datasets' authors, and only photos that have one.
 
     Raises:
-        DataError: photos that the file names are missing, no data set has official parts, or a
+        DataError: photos that the file names are missing, no dataset has official parts, or a
             class is unknown to the checkpoint.
     """
     rows = read_split(split_file) if split_file else None

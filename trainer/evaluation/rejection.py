@@ -10,7 +10,7 @@ answers: a car from outside, the inside or a part of one, something else. It lea
 - other things from photos without cars, and from pictures drawn by code.
 
 There are few of the last two, so all of them teach the gate that ships, mirrored and cut in on too,
-and each is judged by a gate that learnt nothing from it nor from copies of it, of drawings nothing
+and each is judged by a gate that learned nothing from it nor from copies of it, of drawings nothing
 from its whole kind.
 """
 
@@ -37,9 +37,9 @@ from trainer.evaluation.robustness import CORRUPTIONS
 
 # The share of validation exteriors that may be refused.
 REFUSED_SHARE = 0.004
-# Photos of each data set that teach what a car is; more teach the same.
+# Photos of each dataset that teach what a car is; more teach the same.
 _CARS = 900
-_PARTS = 250  # of each data set
+_PARTS = 250  # of each dataset
 _DRAWINGS = 200
 # Lessons of which there is little.
 OTHERS, NO_EXTERIORS, DRAWN = "photos of other things", "insides and parts", "drawings"
@@ -119,7 +119,7 @@ def fit_gate(samples: Sequence[GateData]) -> FeatureGate:
 def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
     """The highest threshold that refuses at most `REFUSED_SHARE` of the exteriors.
 
-    Of all photos together. Were the data sets to count alike, a single photo of a small one would
+    Of all photos together. Were the datasets to count alike, a single photo of a small one would
     decide: it is more than `REFUSED_SHARE` of them by itself.
 
     Args:
@@ -130,7 +130,7 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
 
 
 def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> list[GateData]:
-    """Training photos of each data set, plain and corrupted, and crops of them."""
+    """Training photos of each dataset, plain and corrupted, and crops of them."""
     rng = random.Random(0)
     ways = list(CORRUPTIONS.values())
     samples = []
@@ -238,8 +238,8 @@ def cross_val_scores(samples: Sequence[GateData], taught: GateData) -> np.ndarra
         if count > 1
         else [(everything[:0], everything)]
     )
-    for learnt, asked in folds:
-        gate = fit_gate([*others, taught.only(learnt)])
+    for learned, asked in folds:
+        gate = fit_gate([*others, taught.only(learned)])
         scores[asked] = gate.probabilities(taught.features[asked])[:, 0]
     return scores
 

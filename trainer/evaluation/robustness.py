@@ -1,8 +1,8 @@
 """Photos as people take them: dark, blurred, compressed, tilted, cut off.
 
 Each corruption turns an upright RGB picture into another one. None draws a random number, and each
-is as strong on a small picture as on a large one, so that what they do to a recogniser can be
-measured again and compared between data sets. It is the idea of ImageNet-C (Hendrycks and
+is as strong on a small picture as on a large one, so that what they do to a recognizer can be
+measured again and compared between datasets. It is the idea of ImageNet-C (Hendrycks and
 Dietterich 2019, arXiv:1903.12261), with what happens to photos of cars.
 """
 
@@ -61,7 +61,7 @@ def tilted(picture: Image.Image) -> Image.Image:
     """The phone was not held straight.
 
     The frame stays as it is: what turns out of it is lost, as it would be with a phone. What turns
-    in at the corners the photo does not have, so the colours of its border are drawn out into them:
+    in at the corners the photo does not have, so the colors of its border are drawn out into them:
     black corners would be a sign that no phone gives, a mirror image would show pieces of the car a
     second time, and a frame without corners would have to be a crop.
     """
@@ -78,7 +78,7 @@ def tilted(picture: Image.Image) -> Image.Image:
 
 
 def grey(picture: Image.Image) -> Image.Image:
-    """A scan or a photo from a camera without colours; the paint tells nothing any more."""
+    """A scan or a photo from a camera without colors; the paint tells nothing any more."""
     return picture.convert("L").convert("RGB")
 
 

@@ -55,10 +55,10 @@ def measure_scenes(
     Args:
         photos: to judge by.
         backgrounds: readers of photos without cars.
-        count: how many photos of each data set are pasted.
+        count: how many photos of each dataset are pasted.
 
     Returns:
-        For each data set and size of the car in the scene: `top1` and `make` of the answers;
+        For each dataset and size of the car in the scene: `top1` and `make` of the answers;
         `whole_photo`, the top-1 had the whole scene been looked at; `car_found`; the verdicts, see
         `measure_verdicts`; and `right_but_rejected`, the share of photos whose first answer is
         right and that are rejected all the same.

@@ -27,12 +27,12 @@ def write_lines(
     width: int,
     size: int,
     most: int,
-    colour: str,
+    color: str,
 ) -> int:
     """Writes text in at most so many lines of a width and tells the height that they took."""
     shown = plain(text, 400)
     lines = textwrap.wrap(shown, characters(width, size), max_lines=most, placeholder="…") or [""]
-    draw.multiline_text(corner, "\n".join(lines), colour, font(size), spacing=2)
+    draw.multiline_text(corner, "\n".join(lines), color, font(size), spacing=2)
     return len(lines) * (size + 4)
 
 

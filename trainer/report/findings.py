@@ -1,4 +1,4 @@
-"""What an audit of photo data sets knows: facts of photos, facts of sources, findings.
+"""What an audit of photo datasets knows: facts of photos, facts of sources, findings.
 
 Nothing here looks at a photo. `trainer.audit` fills these in, `trainer.report.files` shows them.
 """
@@ -56,7 +56,7 @@ class Case:
 
     Attributes:
         photos: their numbers in `Audit.photos`, one or more.
-        note: what is particular to this case, such as "labelled clio, looks like symbol (0.93)".
+        note: what is particular to this case, such as "labeled clio, looks like symbol (0.93)".
     """
 
     photos: tuple[int, ...]
@@ -152,7 +152,7 @@ class Audit:
     """All that an audit found.
 
     Attributes:
-        sources: see `summarise`.
+        sources: see `summarize`.
         photos: of all sources.
         findings: in the order in which a person should read them. A kind without cases says that
             it was looked for.
@@ -207,7 +207,7 @@ def expected_leak(groups: Iterable[str], train_share: float = TRAIN_SHARE) -> fl
     return leaked / photos if photos else 0.0
 
 
-def summarise(
+def summarize(
     photos: Iterable[PhotoFacts], locations: Mapping[str, str]
 ) -> tuple[SourceFacts, ...]:
     """Counts each source.

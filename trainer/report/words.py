@@ -27,7 +27,7 @@ _CONSEQUENCES = {
     "conflicting_labels": (
         "photo stands",
         "photos stand",
-        "under different labels: whichever label is learnt, the other is marked wrong.",
+        "under different labels: whichever label is learned, the other is marked wrong.",
     ),
     "wrong_labels": (
         "photo looks",
@@ -37,7 +37,7 @@ _CONSEQUENCES = {
     "no_exterior": (
         "photo shows",
         "photos show",
-        "no car from outside: seats, engines and dashboards would be learnt as if they were cars.",
+        "no car from outside: seats, engines and dashboards would be learned as if they were cars.",
     ),
     "blacked_out": (
         "photo is",
@@ -180,7 +180,7 @@ def _about_classes(sources: Sequence[SourceFacts]) -> list[Statement]:
             statements.append(
                 Statement(
                     f"{small:,}",
-                    f"{subject} fewer than {_SMALL} photos{where}: too few to test what was learnt "
+                    f"{subject} fewer than {_SMALL} photos{where}: too few to test what was learned "
                     "of them.",
                 )
             )
@@ -210,7 +210,7 @@ def overview(sources: Sequence[SourceFacts]) -> list[tuple[str, list[str]]]:
         "Height, px": [spread(source.height, number) for source in sources],
         "File size": [spread(source.bytes, _size) for source in sources],
         "Formats": [_shares(source.formats) for source in sources],
-        "Colour modes": [_shares(source.modes) for source in sources],
+        "Color modes": [_shares(source.modes) for source in sources],
     }
     return list(facts.items())
 

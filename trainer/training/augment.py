@@ -1,7 +1,7 @@
 """Augmentation of whole batches, on the device that trains, from the cached pixels.
 
 One random affine map a photo does crop, aspect, flip and rotation at once, so that the photo is
-interpolated once; colour is one more pass. What can only be done photo by photo (blur, JPEG, the
+interpolated once; color is one more pass. What can only be done photo by photo (blur, JPEG, the
 published policies) costs more and is for a share of the photos.
 """
 
@@ -172,7 +172,7 @@ def _warp(
 
 
 def _surroundings(images: torch.Tensor, size: int) -> torch.Tensor:
-    """What stands around shrunk photos: another photo of the batch, blurred or of one colour."""
+    """What stands around shrunk photos: another photo of the batch, blurred or of one color."""
     others = images.roll(1, dims=0)
     blurred = F.interpolate(
         F.adaptive_avg_pool2d(others, 8), (size, size), mode="bilinear", align_corners=False
@@ -186,9 +186,9 @@ def _recolour(images: torch.Tensor, settings: AugmentationSettings) -> torch.Ten
     n = len(images)
 
     def factor() -> torch.Tensor:
-        return _uniform(n, 1 - settings.colour, 1 + settings.colour, images).view(n, 1, 1, 1)
+        return _uniform(n, 1 - settings.color, 1 + settings.color, images).view(n, 1, 1, 1)
 
-    if not (settings.colour or settings.grey):
+    if not (settings.color or settings.grey):
         return images
     grey = _grey(images)
     saturation = factor()

@@ -52,7 +52,7 @@ class TrainConfig(
     def _check_values(self) -> None:
         check = self._check
         if not self.data:
-            raise ConfigError("--data is missing; give at least one data set")
+            raise ConfigError("--data is missing; give at least one dataset")
         for name in (
             *("epochs", "batch_size", "accumulate", "decay_epochs"),
             *("stream_buffer", "stream_validation"),
@@ -78,7 +78,7 @@ class TrainConfig(
             "stream_photos",
         ):
             check(getattr(self, name) >= 0, name, "it must not be negative")
-        check(0 <= self.colour < 1, "colour", "it must be at least 0 and below 1")
+        check(0 <= self.color < 1, "color", "it must be at least 0 and below 1")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices:
@@ -160,12 +160,12 @@ class TrainConfig(
         check(
             len(self.data) == 1 and ":" not in location.removeprefix("hub:"),
             "data",
-            "--stream reads one data set of the Hub, or one folder of Parquet files",
+            "--stream reads one dataset of the Hub, or one folder of Parquet files",
         )
         check(
             not self.split_file and self.split == DataSettings.split,
             "split_file" if self.split_file else "split",
-            "--stream keeps the parts that a data set has: leave out one of the two",
+            "--stream keeps the parts that a dataset has: leave out one of the two",
         )
         for name in ("balanced", "class_weights"):
             check(
@@ -182,7 +182,7 @@ class TrainConfig(
 
     @property
     def columns(self) -> Columns:
-        """Where a Hub data set keeps pictures and classes."""
+        """Where a Hub dataset keeps pictures and classes."""
         return Columns(self.image_column, self.label_column)
 
     def as_json(self) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="accelerate launch trainer/train.py",
         usage="%(prog)s --data NAME=LOCATION --out RUN [--recipe NAME] [options]",
-        description="Trains a car recogniser and writes its checkpoint to OUT/checkpoint.",
+        description="Trains a car recognizer and writes its checkpoint to OUT/checkpoint.",
     )
     # What is not given stays out of the result, so that a recipe can stand in for it.
     for group in GROUPS:

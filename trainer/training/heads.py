@@ -1,7 +1,7 @@
 """Heads that training may put on a network, and the plain linear head that they are kept as.
 
 A checkpoint opens in timm and transformers because its head is timm's own. So a head that only
-shapes how the classes are learnt is folded into the linear layer that gives the same answers.
+shapes how the classes are learned is folded into the linear layer that gives the same answers.
 """
 
 from collections.abc import Sequence

@@ -290,7 +290,7 @@ class Trainer:
             if config.get(name) != value:
                 raise TrainingError(
                     f"--{name.replace('_', '-')} is {value}, but the run to resume has "
-                    f"{config.get(name)}; give the same settings, or start anew in another --out"
+                    f"{config.get(name)}; give the same settings, or start again in another --out"
                 )
         self._raw_model.load_state_dict(_below("model.", tensors))
         if self._ema:

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy and what the settings put around it."""
+"""What training minimizes: cross-entropy and what the settings put around it."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ class Objective:
             settings: of the run.
             cars: what each class means.
             class_counts: training photos of each class, shape (classes,), on the training device.
-            teacher: from normalised inputs (batch, 3, height, width) to logits (batch, classes).
+            teacher: from normalized inputs (batch, 3, height, width) to logits (batch, classes).
         """
         self._settings = settings
         index = Levels(cars).index

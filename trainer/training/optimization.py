@@ -13,10 +13,10 @@ from trainer.training.config import ConfigError, TrainConfig
 
 
 def build_optimizer(config: TrainConfig, model: Any) -> torch.optim.Optimizer:
-    """timm's optimiser of that name over all layers, each with its own peak rate (`peak_lr`).
+    """timm's optimizer of that name over all layers, each with its own peak rate (`peak_lr`).
 
     Raises:
-        ConfigError: timm has no such optimiser.
+        ConfigError: timm has no such optimizer.
     """
     if config.layer_decay < 1:
         groups = param_groups_layer_decay(

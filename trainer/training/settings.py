@@ -52,12 +52,12 @@ class DataSettings:
     """Photos."""
 
     data: tuple[str, ...] = option(
-        "a data set, NAME=LOCATION, or NAME alone for the folder of that name in MARQUE_DATA; a "
+        "a dataset, NAME=LOCATION, or NAME alone for the folder of that name in MARQUE_DATA; a "
         "folder, zip, CSV of addresses, Hub id or kaggle:OWNER/DATASET; may be given several times",
         (),
     )
-    image_column: str = option("the column of pictures in a Hub data set", "image")
-    label_column: str = option("the column of classes in a Hub data set", "label")
+    image_column: str = option("the column of pictures in a Hub dataset", "image")
+    label_column: str = option("the column of classes in a Hub dataset", "label")
     split_file: Path | None = option(
         "use this split instead of splitting a new one (CSV source,path,label,split,group)", None
     )
@@ -78,11 +78,11 @@ class DataSettings:
         "cut the car out of each photo with the detector, and train on that", False
     )
     stream: bool = option(
-        "read a Hub data set as it trains, without keeping it on disk, when it is larger than that",
+        "read a Hub dataset as it trains, without keeping it on disk, when it is larger than that",
         False,
     )
     stream_photos: int = option(
-        "photos an epoch with --stream; 0 for as many as the data set says that it has", 0
+        "photos an epoch with --stream; 0 for as many as the dataset says that it has", 0
     )
     stream_buffer: int = option(
         "undecoded photos that each process of a --stream draws from; more of them mix better and "
@@ -109,7 +109,7 @@ class NetworkSettings:
         AUTO,
     )
     license: str = option(
-        "licence of the trained weights, as the Hub calls it "
+        "license of the trained weights, as the Hub calls it "
         "(https://huggingface.co/docs/hub/repositories-licenses); default: that of the starting "
         "weights, or mit where they name none",
         "",
@@ -124,7 +124,7 @@ class NetworkSettings:
     hidden: str = option("widths of the hidden layers of --head mlp", "2048-1024")
     margin: float = option("of arcface (radians) or cosface (cosine)", 0.3)
     margin_scale: float = option("what arcface and cosface multiply the cosines by", 24.0)
-    dropout: float = option("before the head; more for small data sets", 0.2)
+    dropout: float = option("before the head; more for small datasets", 0.2)
     drop_path: float = option(
         "share of residual branches left out at random in the last block, fewer in those before "
         "(stochastic depth), for long runs of deep networks",
@@ -139,7 +139,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """Stages, optimiser and schedule."""
+    """Stages, optimizer and schedule."""
 
     epochs: int = option("times through the training photos", 16)
     batch_size: int = option("photos a step, over all processes", 64)
@@ -197,7 +197,7 @@ class LossSettings:
         0.0,
     )
     class_weights: bool = option(
-        "rare classes count more in the loss, for data sets of uneven classes", False
+        "rare classes count more in the loss, for datasets of uneven classes", False
     )
     balanced: bool = option(
         "draw photos so that all classes are as frequent; not together with --class-weights", False
@@ -229,8 +229,8 @@ class AugmentationSettings:
     aspect: float = option("stretched or squeezed by up to this share", 0.2)
     rotate: float = option("turned by up to so many degrees, as phones are held", 8.0)
     flip: float = option("share of photos mirrored; 0 where writing matters", 0.5)
-    colour: float = option("brightness, contrast and saturation by up to this share", 0.35)
-    grey: float = option("share of photos without colours, so that paint tells less", 0.05)
+    color: float = option("brightness, contrast and saturation by up to this share", 0.35)
+    grey: float = option("share of photos without colors, so that paint tells less", 0.05)
     blur: float = option("share of photos blurred, for cars out of focus", 0.0)
     jpeg: float = option("share of photos compressed hard as JPEG, as messengers do", 0.0)
     downscale: float = option("share of photos scaled down and up again, as thumbnails are", 0.0)

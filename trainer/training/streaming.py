@@ -1,4 +1,4 @@
-"""Training on a data set that is larger than the disk: photos are read as they are needed.
+"""Training on a dataset that is larger than the disk: photos are read as they are needed.
 
 What stays on this machine are the photos that judge the epochs, in a `PhotoCache`. All others go
 from the Hub through a buffer of undecoded photos, from which the next is drawn at random, into a

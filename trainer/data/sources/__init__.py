@@ -1,6 +1,6 @@
-"""Data sets, read through `datasets` into one form whatever their layout.
+"""Datasets, read through `datasets` into one form whatever their layout.
 
-A source is written `NAME=LOCATION` in every command. NAME is what the data set is called from then
+A source is written `NAME=LOCATION` in every command. NAME is what the dataset is called from then
 on; LOCATION is where it lies, with the adapter that reads it in front:
 
     stanford_cars:FOLDER        the devkit layout, or a mirror with one folder per class
@@ -8,7 +8,7 @@ on; LOCATION is where it lies, with the adapter that reads it in front:
     folder:FOLDER               one folder per class, or make/model folders
     filenames:FOLDER            files named like "bmw_x5_2019_01.jpg"
     urls:FILE.csv               addresses of photos, downloaded beside the file
-    hub:ID                      any data set of the Hub, or a folder of Parquet files
+    hub:ID                      any dataset of the Hub, or a folder of Parquet files
 
 The adapter may be left out where NAME is one, or where the location shows which it is. In place of
 a FOLDER stands a zip of it, or `kaggle:OWNER/DATASET`. NAME alone is the folder of that name under
@@ -40,7 +40,7 @@ def read_sources(specs: Iterable[str], columns: Columns | None = None) -> list[S
     """Reads each `NAME=LOCATION`.
 
     Args:
-        columns: which columns of a Hub data set hold the picture and its class.
+        columns: which columns of a Hub dataset hold the picture and its class.
 
     Raises:
         DataError: a source is not found, not understood, empty, or a name is given twice.
@@ -48,7 +48,7 @@ def read_sources(specs: Iterable[str], columns: Columns | None = None) -> list[S
     sources = [read_source(spec, columns) for spec in specs]
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
-        raise DataError(f"two data sets have the same name: {', '.join(names)}")
+        raise DataError(f"two datasets have the same name: {', '.join(names)}")
     return sources
 
 

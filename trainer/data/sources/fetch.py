@@ -1,4 +1,4 @@
-"""Brings a data set to this disk when it is not a folder yet: a zip, or a data set of Kaggle."""
+"""Brings a dataset to this disk when it is not a folder yet: a zip, or a dataset of Kaggle."""
 
 import shutil
 import zipfile
@@ -18,7 +18,7 @@ def fetch(spec: str, location: str) -> str:
     """The folder that a zip or `kaggle:OWNER/DATASET` becomes; anything else as it stands.
 
     Raises:
-        DataError: a damaged zip, or Kaggle does not hand the data set out.
+        DataError: a damaged zip, or Kaggle does not hand the dataset out.
     """
     if location.startswith(_KAGGLE):
         return str(_from_kaggle(spec, location.removeprefix(_KAGGLE)))

@@ -1,4 +1,4 @@
-"""Data sets of the Hub by id, and folders of Parquet files."""
+"""Datasets of the Hub by id, and folders of Parquet files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
     A row without a class is a problem.
     """
     tables, texts, problems = [], [], []
-    labels: dict[str, None] = {}  # in the data set's own order
+    labels: dict[str, None] = {}  # in the dataset's own order
     for part, table in open_parts(name, location).items():
         check_columns(name, location, table.features, columns)
         named = _label_names(table, columns.label)
@@ -41,7 +41,7 @@ def read(name: str, location: str, columns: Columns) -> Source:
 
 
 def open_parts(name: str, location: str, **how: Any) -> dict[str, Any]:
-    """The parts of a data set by their names, as `datasets` reads them.
+    """The parts of a dataset by their names, as `datasets` reads them.
 
     Args:
         how: `streaming=True` and the like, see `datasets.load_dataset`.
@@ -77,7 +77,7 @@ def _has_names(label: object) -> bool:
 def _label_names(table: Dataset, column: str) -> list[str]:
     """The class of every row as text, empty where it has none."""
     label = table.features[column]
-    if isinstance(label, ClassLabel):  # -1 is how unlabelled test rows are written
+    if isinstance(label, ClassLabel):  # -1 is how unlabeled test rows are written
         return [
             spelled(label.names[value]) if value is not None and value >= 0 else ""
             for value in table[column]

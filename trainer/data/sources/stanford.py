@@ -38,7 +38,7 @@ _HALVES = (
 # One file for all photos, which lie in `car_ims/`, as the authors publish it too.
 _ALL = "cars_annos.mat"
 
-# Where people have the devkit and the photos below the data set's folder, Kaggle among them.
+# Where people have the devkit and the photos below the dataset's folder, Kaggle among them.
 _PLACES = ("", "*/")
 _DEVKITS = ("", "devkit", "car_devkit/devkit")
 
@@ -67,7 +67,7 @@ def match_label(text: str) -> str | None:
 
 
 def _below(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """The folders of these names below a data set's folder, or below a folder in it."""
+    """The folders of these names below a dataset's folder, or below a folder in it."""
     for place in _PLACES:
         for name in names:
             for path in sorted(folder.glob(place + name)) if place + name else [folder]:
@@ -113,7 +113,7 @@ def _photos(
     """The photos of an annotation file.
 
     Args:
-        base: where the named files lie below the data set's folder.
+        base: where the named files lie below the dataset's folder.
         half: the official part; by default each row's field `test` says it.
     """
     photos = []

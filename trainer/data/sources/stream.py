@@ -1,4 +1,4 @@
-"""Data sets of the Hub that are read as they are used, for `trainer.training.streaming`."""
+"""Datasets of the Hub that are read as they are used, for `trainer.training.streaming`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ _VALIDATION_SEED = 0  # the same photos judge every run, whatever its seed
 
 @dataclass(frozen=True)
 class Stream:
-    """A data set that is opened and not read yet.
+    """A dataset that is opened and not read yet.
 
     Attributes:
         spec: how the command line calls it.
         location: its Hub id, or its folder.
         revision: the commit that is read; None for a folder.
         classes: what the network's outputs mean.
-        targets: for each of the data set's own class numbers the number among `classes`.
+        targets: for each of the dataset's own class numbers the number among `classes`.
         train, validation: undecoded photos with their class numbers, shuffled.
-        parts: what the data set calls its parts that are used for "train" and "validation".
+        parts: what the dataset calls its parts that are used for "train" and "validation".
         photos: photos an epoch.
         columns: where the rows have photo and class.
     """
@@ -75,10 +75,10 @@ class Stream:
 
 
 def newest_revision(config: TrainConfig) -> str | None:
-    """The newest commit of the data set of a run with `--stream`; None for a folder.
+    """The newest commit of the dataset of a run with `--stream`; None for a folder.
 
     Raises:
-        DataError: there is no such data set, or the Hub cannot be reached.
+        DataError: there is no such dataset, or the Hub cannot be reached.
     """
     spec, _, location = _locate(config)
     if Path(location).is_dir():
@@ -90,7 +90,7 @@ def newest_revision(config: TrainConfig) -> str | None:
 
 
 def open_stream(config: TrainConfig, revision: str | None = None) -> Stream:
-    """Opens the data set of a run with `--stream`.
+    """Opens the dataset of a run with `--stream`.
 
     Args:
         revision: the commit to read, see `newest_revision`.
@@ -117,7 +117,7 @@ def open_stream(config: TrainConfig, revision: str | None = None) -> Stream:
         )
 
     def undecoded(part: str, seed: int) -> IterableDataset:
-        # Columns keep their names: renaming would decode every photo and encode it anew.
+        # Columns keep their names: renaming would decode every photo and encode it again.
         table = parts[part].select_columns([columns.image, columns.label])
         table = table.cast_column(columns.image, Image(decode=False))
         return table.shuffle(seed=seed, buffer_size=config.stream_buffer)
@@ -137,12 +137,12 @@ def open_stream(config: TrainConfig, revision: str | None = None) -> Stream:
 
 
 def _locate(config: TrainConfig) -> tuple[str, str, str]:
-    """The data set as the command line has it, its name and its location."""
+    """The dataset as the command line has it, its name and its location."""
     (spec,) = config.data
     name, adapter, location = locate(spec)
     if adapter != "hub":
         raise DataError(
-            f"--data {spec} is no data set of the Hub and no folder of Parquet files; photos that "
+            f"--data {spec} is no dataset of the Hub and no folder of Parquet files; photos that "
             "lie on this disk already need no --stream: leave it out"
         )
     return spec, name, location
@@ -172,6 +172,6 @@ def _label_names(spec: str, label: Any) -> list[str]:
 
 
 def _photos_of(table: IterableDataset, part: str) -> int:
-    """How many photos the data set's card says that a part has, or 0."""
+    """How many photos the dataset's card says that a part has, or 0."""
     splits = table.info.splits or {}
     return splits[part].num_examples or 0 if part in splits else 0

@@ -138,16 +138,16 @@ def write_risk_coverage(
     axes.plot(kept / len(order), wrong / kept, color=BLUE, linewidth=1.8)
     worst = wrong[-1] / kept[-1]
     marks = zip("osD^v<>", (ORANGE, GREEN, YELLOW, INK) * 2, strict=False)
-    for (target, threshold), (mark, colour) in zip(thresholds.items(), marks, strict=False):
+    for (target, threshold), (mark, color) in zip(thresholds.items(), marks, strict=False):
         name = f"{100 * float(target):g}% right wanted"
         inside = confidence >= (np.inf if threshold is None else threshold)
         if not inside.any():
-            axes.plot([], [], linestyle="", marker=mark, color=colour, markerfacecolor="none",
+            axes.plot([], [], linestyle="", marker=mark, color=color, markerfacecolor="none",
                       label=f"{name}: not reached")  # fmt: skip
             continue
         error = (~right[inside]).mean()
         said = f"{name}: {1 - error:.1%} are, {inside.mean():.0%} kept"
-        axes.plot(inside.mean(), error, linestyle="", marker=mark, markersize=8, color=colour,
+        axes.plot(inside.mean(), error, linestyle="", marker=mark, markersize=8, color=color,
                   label=said, clip_on=False, zorder=3)  # fmt: skip
     tidy(axes)
     axes.set(xlim=(0, 1), ylim=(0, max(0.02, 1.5 * worst)))
@@ -211,13 +211,13 @@ def write_rejection(
     """
     figure = new_figure("What the gate lets pass", 1.1 + 1.55 * len(scores))
     panels = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
-    colours = (BLUE, YELLOW, ORANGE, GREEN)
+    colors = (BLUE, YELLOW, ORANGE, GREEN)
     for number, (axes, (kind, values)) in enumerate(zip(panels, scores.items(), strict=True)):
         said = f"{plain(kind, 50)}: {many(len(values), 'photo')}"
         if len(values):
             weights = np.full(len(values), 1 / len(values))
             axes.hist(values, bins=_GATE_BINS, range=(0, 1), weights=weights,
-                      color=colours[number % len(colours)])  # fmt: skip
+                      color=colors[number % len(colors)])  # fmt: skip
         if len(values) and threshold is not None:
             passed = int((values >= threshold).sum())
             said += f", {passed:,} pass ({passed / len(values):.1%})"

@@ -72,7 +72,7 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
     )
     axes = panels["matrix"]
     right = np.eye(len(cells), dtype=bool)
-    for name, colours, chosen in (
+    for name, colors, chosen in (
         ("right", "Blues", right),
         ("wrong", "Oranges", ~right),
     ):
@@ -80,7 +80,7 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
         least, most = (0, 1) if share else (1, max(2, drawn.max(initial=0)))
         image = axes.imshow(
             np.ma.masked_where(~chosen | (cells == 0), cells),
-            cmap=_dark_end(colours),
+            cmap=_dark_end(colors),
             vmin=least,
             vmax=most,
             interpolation="nearest",
@@ -115,7 +115,7 @@ def _matrix(outcome: Outcome, cells: np.ndarray, title: str, share: bool = False
 
 
 def _dark_end(name: str) -> Colormap:
-    """A colour map whose lightest colour stands out from white: one photo must be seen."""
+    """A color map whose lightest color stands out from white: one photo must be seen."""
     return LinearSegmentedColormap.from_list(name, colormaps[name](np.linspace(0.4, 1, 64)))
 
 
@@ -139,8 +139,8 @@ def _write_numbers(
     for row, column in zip(*np.nonzero(chosen & (cells > 0)), strict=True):
         value = cells[row, column]
         text = f"{100 * value:.0f}" if share else f"{value:.0f}"
-        colour = "white" if value > middle else INK
-        axes.text(column, row, text, ha="center", va="center", size=size, color=colour)
+        color = "white" if value > middle else INK
+        axes.text(column, row, text, ha="center", va="center", size=size, color=color)
 
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:

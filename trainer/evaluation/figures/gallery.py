@@ -1,6 +1,6 @@
 """Right and wrong answers with what spoke for them, to be looked at, not to be published.
 
-The pictures show the data sets' own photos, which belong to their photographers.
+The pictures show the datasets' own photos, which belong to their photographers.
 """
 
 from collections.abc import Sequence
@@ -58,9 +58,9 @@ def write_gallery(
     )  # fmt: skip
     top += write_lines(draw, (_MARGIN, top + 4), "Red is what spoke for the answer (Grad-CAM).",
                        width, 14, 1, SOFT) + 16  # fmt: skip
-    for (name, colour, shown), height in zip(sections, heights, strict=True):
-        draw.line((_MARGIN, top, width - _MARGIN, top), colour, 3)
-        draw.text((_MARGIN, top + 10), f"{name}: {len(shown)} shown", colour, font(18))
+    for (name, color, shown), height in zip(sections, heights, strict=True):
+        draw.line((_MARGIN, top, width - _MARGIN, top), color, 3)
+        draw.text((_MARGIN, top + 10), f"{name}: {len(shown)} shown", color, font(18))
         for number, item in enumerate(shown):
             row, column = divmod(number, _COLUMNS)
             left = _MARGIN + column * (_SIDE + _GAP)

@@ -1,4 +1,4 @@
-"""What all figures have in common: size, colours, titles, and names that are never formulas."""
+"""What all figures have in common: size, colors, titles, and names that are never formulas."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from trainer.report.words import many, plain
 WIDTH = 7.5  # inches: letters of 9 points are 15 px high where a README shows 900 px
 DPI = 160
 _COLOURS = 128
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+# Okabe and Ito's colors, which people with any kind of color vision can tell apart.
 BLUE, ORANGE, GREEN, YELLOW, PALE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#a9c9de"
 
 _Z = float(norm.ppf(0.975))
@@ -75,7 +75,7 @@ def save(figure: Figure, path: Path) -> None:
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
         figure.savefig(drawn, dpi=DPI)
-    # A chart has few colours: a palette takes a third of the room, and looks the same.
+    # A chart has few colors: a palette takes a third of the room, and looks the same.
     with Image.open(drawn) as picture:
         few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     few.save(path, optimize=True, dpi=(DPI, DPI))
@@ -98,7 +98,7 @@ def wilson(successes: Any, counts: Any) -> tuple[np.ndarray, np.ndarray]:
         successes, counts: numbers, or arrays of one shape; no count is 0.
     """
     share, n = np.asarray(successes) / counts, np.asarray(counts)
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     # Rounding must not part an end from a share of 0 or 1.
-    return np.minimum(centre - half, share).clip(0), np.maximum(centre + half, share).clip(max=1)
+    return np.minimum(center - half, share).clip(0), np.maximum(center + half, share).clip(max=1)
