@@ -171,15 +171,15 @@ def _check_card(folder: Path, repo: str) -> None:
         raise PublishError(f"the head of {folder / CARD} is not in order: {error}") from None
     told = head.get("marque")
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
-        raise PublishError(f"{folder / CARD} does not say from which files it was written; {anew}")
+        raise PublishError(f"{folder / CARD} does not say from which files it was written; {again}")
     there = {name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()}
     if changed := sorted({name for name, _ in told["files"].items() ^ there.items()}):
         raise PublishError(
-            f"{folder / CARD} was written from other files ({', '.join(changed)}); {anew}"
+            f"{folder / CARD} was written from other files ({', '.join(changed)}); {again}"
         )
     if told.get("repo") != repo:
         raise PublishError(
-            f"{folder / CARD} was written for {told.get('repo') or 'use from a folder'}; {anew}"
+            f"{folder / CARD} was written for {told.get('repo') or 'use from a folder'}; {again}"
         )
 
 

@@ -3,8 +3,8 @@
 It is a linear classifier on what the network sees anyway (`space.gate.FeatureGate`), with three
 answers: a car from outside, the inside or a part of one, something else. It learns
 
-- cars from training photos, half of them also corrupted in the ways of `robustness`, or it would take
-  a dark photo for no car;
+- cars from training photos, half of them corrupted in the ways of `robustness`, or it would refuse
+  a car in the dark;
 - parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
   known to show no exterior;
 - other things from photos without cars, and from pictures drawn by code.

@@ -180,8 +180,8 @@ def _about_classes(sources: Sequence[SourceFacts]) -> list[Statement]:
             statements.append(
                 Statement(
                     f"{small:,}",
-                    f"{subject} fewer than {_SMALL} photos{where}: too few to test what was learned "
-                    "of them.",
+                    f"{subject} fewer than {_SMALL} photos{where}: too few to test what was "
+                    "learned.",
                 )
             )
     return statements
