@@ -1,7 +1,7 @@
 """Marque's web page.
 
 MARQUE_MODEL chooses the checkpoint that answers: a folder, or org/name[@revision]. Without it, the
-one answers that model.txt beside this file names, as `python -m space.deploy` writes it, and
+one answers that model.txt beside this file names, as `python -m trainer.deploy` writes it, and
 without that the bundled one.
 """
 

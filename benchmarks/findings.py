@@ -16,10 +16,10 @@ import numpy as np
 
 from space.checkpoints import write_json
 from space.walk import user_path
+from trainer.auditing.mislabels import suspect_labels
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import DataSet, read_photos
 from trainer.data.exteriors import ExteriorScores, score_exteriors
-from trainer.data.mislabels import suspect_labels
 from trainer.evaluation.metrics import Estimate
 from trainer.provenance import git_revision
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from space.checkpoints import write_json
+from trainer.data.toys import draw_car
 from trainer.provenance import git_revision, processor
-from trainer.toys import draw_car
 
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).with_name("install.json")

@@ -34,8 +34,8 @@ from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
 from space.checkpoints import write_json
+from trainer.data.toys import draw_car
 from trainer.provenance import git_revision
-from trainer.toys import draw_car
 
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).with_name("load.json")

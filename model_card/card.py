@@ -34,7 +34,7 @@ from space.checkpoints import (
     file_hash,
     open_checkpoint,
 )
-from space.upload import repo_id
+from space.hub import repo_id
 from space.walk import user_path
 
 # The charts. No picture that shows photos, as gallery.png does, may be passed on.

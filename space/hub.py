@@ -1,5 +1,6 @@
-"""Checkpoints on the Hub: found there and kept in the local cache, which stands in for it."""
+"""Repositories of the Hub: their names, and checkpoints in them, kept in the local cache."""
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from space.checkpoints import REQUIRED, SERVING_FILES, CheckpointError
 
@@ -21,6 +23,23 @@ _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
 _LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others
 
 _log = logging.getLogger(__name__)
+
+
+def repo_id(text: str) -> str:
+    """The type of an argument that names a repository: `org/name`.
+
+    Raises:
+        argparse.ArgumentTypeError: the Hub does not take it, or it has no owner.
+    """
+    try:
+        validate_repo_id(text)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if "/" not in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} names no owner; give org/name, or your own name for org"
+        )
+    return text
 
 
 def find(source: str, repo: str, revision: str | None) -> Path | None:

@@ -26,11 +26,11 @@ from space.detector import Detection, Detector
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
 from trainer.audit import main as audit
-from trainer.checkpoints import save_checkpoint
 from trainer.data.cache import PhotoCache, geometry
+from trainer.data.toys import draw_car
 from trainer.evaluation.drawn import drawings
-from trainer.export import export
-from trainer.toys import draw_car
+from trainer.training.checkpoints import save_checkpoint
+from trainer.training.graph import export
 
 TINY_LABELS = ("Audi A4 Sedan 2012", "Land Rover Range Rover SUV 2012", "Audi TT Coupe", "BMW")
 COLOURS = dict(zip(TINY_LABELS, ("red", "blue", "green", "gold"), strict=True))

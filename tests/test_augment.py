@@ -13,8 +13,8 @@ from space.boxes import WHOLE
 from space.checkpoints import open_checkpoint, read_license
 from space.photos import load_photo
 from trainer import weights
-from trainer.checkpoints import save_checkpoint
 from trainer.training.augment import Augment, replace_backgrounds
+from trainer.training.checkpoints import save_checkpoint
 from trainer.training.settings import AugmentationSettings
 from trainer.weights import WeightsError, create_model, license_of
 

@@ -17,7 +17,7 @@ from space.checkpoints import (
     write_json,
 )
 from trainer.average import average, main
-from trainer.checkpoints import save_checkpoint
+from trainer.training.checkpoints import save_checkpoint
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from playwright.sync_api import expect, sync_playwright
 from space.gate import OTHER
 from space.page import build_page, launch
 from space.recognizer import CarRecognizer
-from trainer.checkpoints import save_checkpoint
 from trainer.data.splits import TEST, read_split
+from trainer.training.checkpoints import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 

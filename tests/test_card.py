@@ -18,7 +18,7 @@ from model_card.render import ROOT
 from space.checkpoints import BUNDLED, open_checkpoint
 from space.heads import MlpHead, replace_classifier
 from trainer.average import average
-from trainer.checkpoints import save_checkpoint
+from trainer.training.checkpoints import save_checkpoint
 
 # What a card may say in figures of its own: how sure an interval is, and names.
 PROSE = re.compile(

@@ -17,7 +17,7 @@ from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpo
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
 from space.recognizer import CarRecognizer
-from trainer.checkpoints import save_checkpoint
+from trainer.training.checkpoints import save_checkpoint
 
 CLASSIFIER = "classifier.weight"
 

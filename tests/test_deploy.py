@@ -19,9 +19,9 @@ from apps import start
 from huggingface_hub import hf_hub_download
 
 from space.checkpoints import BUNDLED, GRAPH, SERVING_FILES
-from space.deploy import main
 from space.detector import NANODET
-from trainer.export import export
+from trainer.deploy import main
+from trainer.training.graph import export
 
 ROOT = Path(__file__).parent.parent
 CARD = b"---\nlicense: mit\ndatasets:\n- org/cars\n---\n# A model\n"

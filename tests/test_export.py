@@ -12,8 +12,9 @@ from space.checkpoints import GRAPH, WEIGHTS, open_checkpoint
 from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
 from space.pytorch import TorchEngine
 from trainer import export as module
-from trainer.checkpoints import save_checkpoint
-from trainer.export import export, main
+from trainer.export import main
+from trainer.training.checkpoints import save_checkpoint
+from trainer.training.graph import export
 
 
 def save(folder, architecture, dtype=torch.float16):

@@ -11,8 +11,8 @@ from conftest import TINY_LABELS
 from space.checkpoints import CheckpointError, open_checkpoint
 from space.heads import MlpHead
 from space.labels import parse_label
-from trainer.checkpoints import save_checkpoint
 from trainer.data.cache import geometry
+from trainer.training.checkpoints import save_checkpoint
 from trainer.training.heads import CosineHead, JointHead, attach_head, fold_head
 from trainer.training.settings import NetworkSettings
 from trainer.weights import WeightsError

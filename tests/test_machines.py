@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from space.checkpoints import open_checkpoint
+from trainer.data.toys import CLASSES
 from trainer.make_split import main as make_split
-from trainer.toys import CLASSES
 from trainer.toys import main as draw_toys
 
 ROOT = Path(__file__).parent.parent

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainer.data.mislabels import FOLDS, out_of_fold, suspect_labels
+from trainer.auditing.mislabels import FOLDS, out_of_fold, suspect_labels
 
 
 def clusters(classes: int, each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

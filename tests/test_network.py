@@ -16,7 +16,7 @@ from space.network import OnnxEngine, engine_of
 from space.pytorch import TorchEngine
 from space.recognizer import CarRecognizer
 from space.transforms import normalize
-from trainer.checkpoints import save_checkpoint
+from trainer.training.checkpoints import save_checkpoint
 
 
 def inputs_of(recognizer: CarRecognizer, count: int) -> np.ndarray:

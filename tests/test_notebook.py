@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from space import CarRecognizer
-from trainer.toys import CLASSES
+from trainer.data.toys import CLASSES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -35,7 +35,8 @@ from space.checkpoints import (
 from space.cli import main as recognize
 from space.recognizer import CarRecognizer
 from trainer import publish as module
-from trainer.publish import PublishError, main, names_to_publish
+from trainer.publish import main
+from trainer.publishing.model import PublishError, names_to_publish
 
 MEASURED = {"calibration.json", "gate.safetensors", "metrics.json"}
 FIGURES = {f"figures/{name}" for name in CHARTS}

@@ -13,7 +13,7 @@ from torch.distributed.run import get_args_parser
 
 import space.checkpoints  # noqa: F401  # makes marque_cnn known to timm
 from space.checkpoints import GRAPH, open_checkpoint
-from trainer.toys import CLASSES
+from trainer.data.toys import CLASSES
 from trainer.toys import main as draw_toys
 from trainer.training.config import RECIPES, ConfigError, TrainConfig, parse_config, read_recipe
 from trainer.training.optimization import build_optimizer

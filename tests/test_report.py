@@ -12,9 +12,9 @@ import pytest
 from conftest import draw_car
 from PIL import Image
 
-from trainer.report import files, sheets, words
-from trainer.report.files import in_words, write_audit
-from trainer.report.findings import (
+from trainer.auditing import files, sheets, words
+from trainer.auditing.files import in_words, write_audit
+from trainer.auditing.findings import (
     Audit,
     Case,
     Finding,
@@ -24,6 +24,7 @@ from trainer.report.findings import (
     flagged,
     summarize,
 )
+from trainer.rendering import percent, plain
 
 NASTY = {
     "script": '<script>alert("1")</script>.jpg',
@@ -279,7 +280,7 @@ def test_any_name_is_shown_and_none_is_obeyed(name, tmp_path):
     page = Page(tmp_path / "report.html")
     assert "script" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert words.plain(name) in page.text
+    assert plain(name) in page.text
     assert json.loads((tmp_path / "summary.json").read_text("utf-8"))["settings"]["command"]
 
     for table, column in (("images_metadata.csv", 1), ("findings/near_copies.csv", 2)):
@@ -292,8 +293,8 @@ def test_any_name_is_shown_and_none_is_obeyed(name, tmp_path):
 
 
 def test_text_for_the_eye_stays_on_one_line_and_bounded():
-    assert words.plain("a\nb\u202e") == r"a\nb\u202e"
-    short = words.plain("folder/" * 100 + "end.jpg", 40)
+    assert plain("a\nb\u202e") == r"a\nb\u202e"
+    short = plain("folder/" * 100 + "end.jpg", 40)
     assert len(short) == 40
     assert short.startswith("folder/")
     assert short.endswith("/end.jpg")
@@ -301,7 +302,7 @@ def test_text_for_the_eye_stays_on_one_line_and_bounded():
 
 def test_a_share_that_is_not_nothing_does_not_read_so():
     shares = [0, 0.0001, 0.5, 0.9999, 1]
-    assert [*map(words.percent, shares)] == ["0%", "under 1%", "50%", "over 99%", "100%"]
+    assert [*map(percent, shares)] == ["0%", "under 1%", "50%", "over 99%", "100%"]
 
 
 def test_many_cases_are_told_of_but_not_all_shown(tmp_path):

@@ -23,10 +23,10 @@ from space.photos import load_photo
 from space.transforms import to_pixels
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.source import DataError
-from trainer.data.sources.stream import open_stream
 from trainer.evaluate import main as evaluate
 from trainer.make_split import main as make_split
 from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.hub_stream import open_stream
 from trainer.training.streaming import StreamedPhotos, keep_validation
 
 ROOT = Path(__file__).parent.parent
@@ -261,7 +261,7 @@ import json, sys
 from pathlib import Path
 from accelerate import Accelerator
 from trainer.training.config import parse_config
-from trainer.data.sources.stream import open_stream
+from trainer.training.hub_stream import open_stream
 from trainer.training.streaming import load_streamed
 sys.path.insert(0, "tests")
 from test_streaming import digests

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from space import upload as uploads
-from space.upload import UploadError, files_below, upload
+from trainer.publishing.upload import UploadError, files_below, upload
 
 
 @pytest.fixture

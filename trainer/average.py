@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a script: the repository is the place to import from, not trainer/
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -30,7 +27,7 @@ from space.checkpoints import (
     write_json,
 )
 from space.walk import user_path
-from trainer.checkpoints import write_graph
+from trainer.training.checkpoints import write_graph
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,9 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-if not __package__:  # run as a script: the repository is the place to import from, not trainer/
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import numpy as np
 
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json

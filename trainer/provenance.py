@@ -1,23 +1,14 @@
-"""How a checkpoint came to be: what training.json keeps."""
+"""What a record says of where it comes from: the code, the command, the machine."""
 
-import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
-
-from trainer.data.dataset import DataSet
-from trainer.data.splits import SPLITS
-from trainer.training.config import TrainConfig
 
 PACKAGES = (
     "torch",
@@ -29,67 +20,6 @@ PACKAGES = (
     "pillow",
     "numpy",
 )
-
-
-def describe_run(
-    config: TrainConfig,
-    photos: Mapping[str, Any],
-    weights: str,
-    processes: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """The facts that are known when training starts.
-
-    Args:
-        photos: which they are, see `describe_photos`.
-        weights: where the starting weights came from.
-        processes: how many train together.
-        device: that this one trains on; the others have one each like it.
-    """
-    return {
-        "config": redact_home(config.as_json()),
-        "command": command_line("trainer/train.py"),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_revision": git_revision(),
-        **photos,
-        "starting_weights": redact_home(weights),
-        "processes": processes,
-        "hardware": {
-            "processor": processor(),
-            "threads": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        },
-        "python": platform.python_version(),
-        "packages": package_versions(PACKAGES),
-    }
-
-
-def describe_photos(data: DataSet, split_hash: str) -> dict[str, Any]:
-    """Which photos a run was made of.
-
-    Args:
-        split_hash: of the run's split file.
-    """
-    assigned = Counter((photo.source, photo.split) for photo in data.photos)
-    unusable = Counter(problem.source for problem in data.problems)
-    return {
-        "dataset": {
-            "fingerprint": data.fingerprint,
-            "photos": len(data.photos),
-            "unusable": len(data.problems),
-            "classes": len(data.classes.labels),
-        },
-        "split": {"sha256": split_hash, **data.sizes},
-        "sources": {
-            source.name: {split: assigned[source.name, split] for split in SPLITS}
-            | {"unusable": unusable[source.name], "origin": source.origin}
-            for source in data.sources
-        },
-        # Without what a reason names after a colon, which is of one photo.
-        "left_out": dict(
-            Counter(item.reason.partition(":")[0] for item in data.left_out).most_common()
-        ),
-    }
 
 
 def command_line(program: str, arguments: Sequence[str] | None = None) -> str:

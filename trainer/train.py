@@ -32,20 +32,20 @@ from accelerate.utils.memory import should_reduce_batch_size
 
 from space.checkpoints import TRAINING, CheckpointError, file_hash, write_json
 from space.preprocessing import CarCrop
-from trainer.checkpoints import save_checkpoint, write_graph
 from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes
 from trainer.data.dataset import DataSet, load_data
 from trainer.data.source import DataError
-from trainer.data.sources.stream import newest_revision, open_stream
 from trainer.data.splits import TRAIN, VALIDATION, fewest_photos, write_split
 from trainer.memory import give_back_freed_memory, keep_freed_memory
-from trainer.provenance import describe_photos, describe_run
+from trainer.training.checkpoints import save_checkpoint, write_graph
 from trainer.training.config import GROUPS, ConfigError, TrainConfig, parse_config
 from trainer.training.curves import write_log
 from trainer.training.heads import attach_head, fold_head
+from trainer.training.hub_stream import newest_revision, open_stream
 from trainer.training.loop import Trainer, TrainingError
+from trainer.training.record import describe_run
 from trainer.training.sampler import load_cached
 from trainer.training.streaming import keep_validation, load_streamed
 from trainer.training.trackers import start_tracker, track
@@ -176,7 +176,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> _Photos:
         partial(load_cached, training),
         validation,
         # Only that process keeps them, and only its machine is sure to have the file.
-        describe_photos(data, file_hash(config.out / SPLIT)) if accelerator.is_main_process else {},
+        data.describe(file_hash(config.out / SPLIT)) if accelerator.is_main_process else {},
     )
 
 

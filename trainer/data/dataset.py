@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trainer.data.cache import CachedPhotos, PhotoCache
 from trainer.data.classes import Classes, unite
@@ -63,6 +64,33 @@ class DataSet:
         """A hash of every photo's source, path, label and content, whatever machine it is on."""
         lines = sorted(f"{p.source}\t{p.path}\t{p.label}\t{p.key}\n" for p in self.photos)
         return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def describe(self, split_hash: str) -> dict[str, Any]:
+        """Which photos a run was made of.
+
+        Args:
+            split_hash: of the run's split file.
+        """
+        assigned = Counter((photo.source, photo.split) for photo in self.photos)
+        unusable = Counter(problem.source for problem in self.problems)
+        return {
+            "dataset": {
+                "fingerprint": self.fingerprint,
+                "photos": len(self.photos),
+                "unusable": len(self.problems),
+                "classes": len(self.classes.labels),
+            },
+            "split": {"sha256": split_hash, **self.sizes},
+            "sources": {
+                source.name: {split: assigned[source.name, split] for split in SPLITS}
+                | {"unusable": unusable[source.name], "origin": source.origin}
+                for source in self.sources
+            },
+            # Without what a reason names after a colon, which is of one photo.
+            "left_out": dict(
+                Counter(item.reason.partition(":")[0] for item in self.left_out).most_common()
+            ),
+        }
 
     def cached(self, cache: PhotoCache, split: str) -> CachedPhotos:
         """Puts the photos of one split into a cache."""

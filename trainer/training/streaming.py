@@ -26,8 +26,8 @@ from space.transforms import to_pixels
 from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
 from trainer.data.source import DataError
 from trainer.data.sources.hub import READ_ERRORS
-from trainer.data.sources.stream import Stream
 from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.hub_stream import Stream
 
 _AHEAD = 2  # batches that are read and decoded while the network is busy with another
 _CHUNK = 256  # validation photos held at once

@@ -22,8 +22,7 @@ from trainer.evaluation.figures.style import (
     tidy,
     wilson,
 )
-from trainer.report.drawing import INK, SOFT
-from trainer.report.words import many, plain
+from trainer.rendering import INK, SOFT, many, plain
 
 _BINS = 15  # of equal width, as the ECE has them
 _GATE_BINS = 40

@@ -20,9 +20,7 @@ from trainer.evaluation.figures.style import (
     save,
     tidy,
 )
-from trainer.report.drawing import INK, SOFT
-from trainer.report.tables import write_table
-from trainer.report.words import many, plain
+from trainer.rendering import INK, SOFT, many, plain, write_table
 
 LOW_SUPPORT = 10  # photos below which a class's figures say little: one photo moves them a lot
 _NAMED = 25  # of the weakest classes

@@ -17,9 +17,7 @@ from scipy.optimize import isotonic_regression
 
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.style import classes_of, new_figure, percents, photos_of, save
-from trainer.report.drawing import EMPTY, INK, RULE, SOFT
-from trainer.report.tables import write_table
-from trainer.report.words import plain
+from trainer.rendering import EMPTY, INK, RULE, SOFT, plain, write_table
 
 _NAMED = 50  # classes up to which each is named; beyond, only the makes are
 _NUMBERED = 20  # classes up to which the cells say their number

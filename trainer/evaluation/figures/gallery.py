@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from trainer.evaluation.figures.style import BLUE, ORANGE, photos_of
-from trainer.report.drawing import INK, SOFT, font, paste, write_lines
-from trainer.report.words import percent
+from trainer.rendering import INK, SOFT, font, paste, percent, write_lines
 
 _COLUMNS, _SIDE, _GAP, _MARGIN = 3, 290, 16, 24  # px, of squares that hold the pictures
 _CAPTION = 118  # px below each

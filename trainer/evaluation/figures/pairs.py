@@ -8,9 +8,7 @@ import numpy as np
 from space.labels import Car
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.style import BLUE, YELLOW, legend, new_figure, photos_of, save, tidy
-from trainer.report.drawing import INK, SOFT
-from trainer.report.tables import write_table
-from trainer.report.words import many, plain
+from trainer.rendering import INK, SOFT, many, plain, write_table
 
 _SHOWN = 15  # pairs in the picture
 

@@ -15,8 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from scipy.stats import norm
 
-from trainer.report.drawing import INK, RULE, SOFT
-from trainer.report.words import many, plain
+from trainer.rendering import INK, RULE, SOFT, many, plain
 
 WIDTH = 7.5  # inches: letters of 9 points are 15 px high where a README shows 900 px
 DPI = 160

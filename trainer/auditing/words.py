@@ -1,4 +1,4 @@
-"""What the HTML report, the text report and the contact sheets of an audit say alike."""
+"""What the report and the contact sheets of an audit say alike."""
 
 import random
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.report.findings import (
+from trainer.auditing.findings import (
     TRAIN_SHARE,
     Audit,
     Case,
@@ -15,6 +15,7 @@ from trainer.report.findings import (
     Spread,
     count_photos,
 )
+from trainer.rendering import many, number, percent, plain
 
 SHOWN_CASES = 60  # of a finding, in the report and on contact sheets
 SHOWN_PHOTOS = 6  # of a case there
@@ -56,39 +57,6 @@ class Statement:
 
     figure: str
     text: str
-
-
-def plain(text: str, length: int = 120) -> str:
-    """Text on one line, fit to be shown.
-
-    Args:
-        text: anything, such as a path; what would not print is written as an escape.
-        length: characters; longer text loses its middle.
-    """
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    if len(text) <= length:
-        return text
-    tail = (length - 1) * 2 // 3  # a path tells more at its end
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
-
-
-def number(value: float) -> str:
-    """A whole number with its thousands parted; a half keeps its half."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
-
-
-def many(count: int, noun: str) -> str:
-    """ "1 photo", "1,234 photos" """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def percent(share: float) -> str:
-    """A share in percent; one that is neither 0 nor 1 never reads so."""
-    if 0 < share < 0.01:
-        return "under 1%"
-    if 0.99 < share < 1:
-        return "over 99%"
-    return f"{share:.0%}"
 
 
 def setting(value: Any) -> str:

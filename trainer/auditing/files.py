@@ -17,15 +17,15 @@ from typing import Any
 import jinja2
 from PIL import Image, ImageOps
 
-from trainer.report import words
-from trainer.report.findings import Audit, PhotoFacts, SourceFacts
-from trainer.report.sheets import (
+from trainer.auditing import words
+from trainer.auditing.findings import Audit, PhotoFacts, SourceFacts
+from trainer.auditing.sheets import (
     Picture,
     write_class_distribution,
     write_sample_grid,
     write_sheets,
 )
-from trainer.report.tables import write_table
+from trainer.rendering import many, percent, plain, write_table
 
 _THUMBNAIL = 128  # px
 _THUMBNAIL_BUDGET = 12_000_000  # characters of all thumbnails, so that the page stays under 15 MB
@@ -99,7 +99,7 @@ def in_words(audit: Audit) -> str:
     statements = words.verdict(audit, words.all_together(audit))
     lines = [f"{said.figure} {said.text}" for said in statements]
     for finding in audit.findings:
-        cases, photos = words.many(len(finding.cases), "case"), words.many(finding.photos, "photo")
+        cases, photos = many(len(finding.cases), "case"), many(finding.photos, "photo")
         lines.append(
             f"{finding.title}: {cases}, {photos}" if finding.cases else f"{finding.title}: none"
         )
@@ -166,7 +166,7 @@ def _page(audit: Audit, together: SourceFacts, picture: Picture) -> Iterable[str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": words.plain, "percent": words.percent, "many": words.many}
+    environment.filters |= {"plain": plain, "percent": percent, "many": many}
     return environment.get_template("page.html").generate(
         audit=audit,
         together=together,

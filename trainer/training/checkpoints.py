@@ -102,7 +102,10 @@ def write_graph(folder: Path) -> str:
 
     A network that has none is no error: PyTorch answers for it where that is installed.
     """
-    from trainer.export import ExportError, export  # takes seconds, and only the end needs it
+    from trainer.training.graph import (  # takes seconds, and only the end needs it
+        ExportError,
+        export,
+    )
 
     try:
         return f"{folder / GRAPH}: differs from PyTorch by at most {export(folder):.0e}"

@@ -1,6 +1,6 @@
 """What an audit of photo datasets knows: facts of photos, facts of sources, findings.
 
-Nothing here looks at a photo. `trainer.audit` fills these in, `trainer.report.files` shows them.
+Nothing here looks at a photo. `trainer.audit` fills these in, `trainer.auditing.files` shows them.
 """
 
 import math

@@ -1,15 +1,11 @@
-"""Brings Marque's page to a Space: `python -m space.deploy org/space --model org/name`.
+"""Brings Marque's page to a Space: `python -m trainer.deploy org/space --model org/name`.
 
 The Space is created or brought up to date in one commit. It gets what its page is made of and
 nothing else, and answers with that commit of the model which is the newest one now (or the one that
 `org/name@revision` names), until it is deployed again.
 """
 
-import argparse
 import shutil
-import sys
-import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,20 +18,19 @@ from space.checkpoints import (
     GRAPH,
     SERVING_FILES,
     Checkpoint,
-    CheckpointError,
     open_checkpoint,
 )
 from space.detector import NANODET
-from space.upload import UploadError, explained, files_below, repo_id, upload
+from trainer.publishing.upload import UploadError, explained
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 _APP = ROOT / "app.py"
 # Read by app.py. A file, since it changes in one commit with the page and with what is preloaded,
 # and goes back with them; a variable of the Space is set apart from both.
 MODEL = "model.txt"
 
 # Of this package, what a page never imports.
-_NOT_SERVED = {"__main__.py", "cli.py", "deploy.py", "upload.py", "walk.py"}
+_NOT_SERVED = {"__main__.py", "cli.py", "walk.py"}
 
 _ABOUT = """
 # Marque
@@ -51,38 +46,6 @@ _HUB_MODEL = (
     "good it is and where it fails stands there."
 )
 _BUNDLED_MODEL = "The checkpoint that comes with Marque answers; it lies in `space/checkpoint`."
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m space.deploy",
-        description="Creates a Space with Marque's page, or brings it up to date.",
-    )
-    parser.add_argument("space", type=repo_id, metavar="ORG/SPACE", help="created if need be")
-    parser.add_argument("--model", metavar="ORG/NAME[@REVISION]",
-                        help="the model of the Hub that answers; without it the checkpoint that "
-                        "comes with Marque goes along and answers")  # fmt: skip
-    parser.add_argument("--private", action="store_true", help="a new Space is private")
-    parser.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
-    options = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            stage(Path(folder), options.model or None)  # an empty variable names none
-            upload(
-                Path(folder),
-                files_below(Path(folder)),
-                options.space,
-                "space",
-                message=f"Marque with {options.model or 'its own checkpoint'}",
-                mark="space/recognizer.py",
-                private=options.private,
-                dry_run=options.dry_run,
-            )
-    except (CheckpointError, UploadError) as error:
-        print(f"deploy: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def stage(folder: Path, model: str | None = None) -> None:
@@ -160,7 +123,3 @@ def _front_matter(repo: str, checkpoint: Checkpoint) -> dict[str, Any]:
 def _files_of(checkpoint: Path) -> list[str]:
     """The files of a checkpoint that a recognizer reads."""
     return [name for name in SERVING_FILES if (checkpoint / name).is_file()]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,7 +27,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from space.checkpoints import CARD, REVISION, file_hash
@@ -42,23 +41,6 @@ _FIRST_FILES = {".gitattributes", CARD}
 
 class UploadError(ValueError):
     """Something cannot be sent; the message says why and what to do."""
-
-
-def repo_id(text: str) -> str:
-    """The type of an argument that names a repository: `org/name`.
-
-    Raises:
-        argparse.ArgumentTypeError: the Hub does not take it, or it has no owner.
-    """
-    try:
-        validate_repo_id(text)
-    except HFValidationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if "/" not in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} names no owner; give org/name, or your own name for org"
-        )
-    return text
 
 
 def tag_name(text: str) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from trainer.report.drawing import INK, RULE, SOFT, characters, font, paste, write_lines
-from trainer.report.findings import Audit, Case, Finding, SourceFacts
-from trainer.report.words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, plain, sample
+from trainer.auditing.findings import Audit, Case, Finding, SourceFacts
+from trainer.auditing.words import SHOWN_CASES, SHOWN_PHOTOS, how_many_shown, sample
+from trainer.rendering import INK, RULE, SOFT, characters, font, paste, plain, write_lines
 
 Picture = Callable[[int], Image.Image | None]
 """Gives a small picture of the photo of a number; None when there is none."""

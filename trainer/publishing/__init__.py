@@ -1,0 +1,1 @@
+"""What goes to the Hub: models, datasets and Spaces, each in one commit."""
