@@ -2,8 +2,8 @@
 
 The network is asked in ONNX Runtime, as the recognizer does where the checkpoint has a graph, and
 in PyTorch, in turn; and a drawn photo goes the whole way from JPEG to answer. Medians and 95th
-percentiles in milliseconds, on this machine's cores, into the checkpoint's latency.json. The ratio
-is what carries over to others.
+percentiles in milliseconds, on this machine's cores, go under `speed` into the metrics.json of an
+evaluated checkpoint. The ratio is what carries over to others.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from space.checkpoints import BUNDLED, LATENCY, WEIGHTS, open_checkpoint, write_json
+from model_card.render import read_json
+from space.checkpoints import BUNDLED, METRICS, WEIGHTS, open_checkpoint, write_json
 from space.network import OnnxEngine, engine_of
 from space.pytorch import TorchEngine
 from space.recognizer import CarRecognizer
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     recognizer = CarRecognizer.from_pretrained(options.model)
     checkpoint = open_checkpoint(options.model)
+    metrics = read_json(checkpoint.folder / METRICS)
+    if metrics["weights"] != checkpoint.revision:
+        parser.error(f"{checkpoint.folder / METRICS} is about other weights; evaluate again first")
     shape = checkpoint.data_config["input_size"]
     engine = engine_of(checkpoint)
     inputs = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         both = [found[name]["median_ms"] for name in ("network", "network_in_pytorch")]
         result["network_over_pytorch"] = both[0] / both[1]
     print(result)
-    write_json(checkpoint.folder / LATENCY, result)
+    write_json(checkpoint.folder / METRICS, metrics | {"speed": result})
 
 
 if __name__ == "__main__":

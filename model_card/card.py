@@ -7,6 +7,7 @@ measurement should have brought stops the card.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCardData, metadata_load
 
 from model_card.render import DATA_SETS, ROOT, read_json, render, title
 from space.checkpoints import (
@@ -25,7 +27,6 @@ from space.checkpoints import (
     CARD_SOURCES,
     CONFIG,
     FIGURES,
-    LATENCY,
     METRICS,
     TRAINING,
     WEIGHTS,
@@ -53,6 +54,8 @@ FINDINGS = {
     "leak": {"algerian_used_cars"},
     "unknown": {"stanford_cars", "algerian_used_cars"},
 }
+# What people add to a card stands below this line, and stays when the card is written again.
+OWN_WORDS = "<!-- Below this line write what you like: it stays when the card is written again. -->"
 # Networks that no other library opens.
 _MARQUE_ALONE = "marque_cnn"
 
@@ -149,13 +152,52 @@ def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = Non
     try:
         known = facts(folder, repo)
         text = render("card.md.jinja", figure=figure, **known)
-        head = metadata(known).to_yaml()
+        head = metadata(known, text).to_yaml()
     except (jinja2.UndefinedError, KeyError) as error:
         raise CardError(
             f"the JSON files of {folder} lack a number that the card tells: {error}; "
             "measure again with `python -m trainer.evaluate`"
         ) from None
-    return f"---\n{head}\n---\n\n{text}"
+    return f"---\n{head}\n---\n\n{text}\n{OWN_WORDS}\n{own_words(folder)}"
+
+
+def own_words(folder: Path) -> str:
+    """What people have added below the card of a checkpoint folder; "" where there is none."""
+    path = folder / CARD
+    return path.read_text("utf-8").partition(f"{OWN_WORDS}\n")[2] if path.is_file() else ""
+
+
+def is_current(folder: Path, repo: str | None) -> bool:
+    """Whether a card was written from the files beside it, for this repository.
+
+    Raises:
+        CardError: it would have to be written again, and has been edited above the line below
+            which words are kept; or what the Hub reads of it is not in order.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return False
+    try:
+        head = metadata_load(path) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise CardError(f"the head of {path} is not in order: {error}") from None
+    told = head.get("marque")
+    if not isinstance(told, dict):
+        raise CardError(f"{path} is not a card that Marque wrote; keep it elsewhere, or delete it")
+    sources = {name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()}
+    if told.get("files") == sources and told.get("repo") == repo:
+        return True
+    text = path.read_text("utf-8").partition("\n---\n\n")[2].partition(f"\n{OWN_WORDS}\n")[0]
+    if "text_sha256" in told and told["text_sha256"] != _hash(text):
+        raise CardError(
+            f"{path} tells of other files than those beside it, and was edited by hand; move what "
+            f"you added below the line {OWN_WORDS!r}, where it is kept, or delete the card"
+        )
+    return False
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
@@ -171,15 +213,11 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     if not (folder / METRICS).is_file():
         raise CardError(f"{folder} has no {METRICS}; measure it with `python -m trainer.evaluate`")
     config, training, metrics = (_read(folder / name) for name in (CONFIG, TRAINING, METRICS))
-    calibration, latency = (
-        _read(folder / name) if (folder / name).is_file() else None
-        for name in (CALIBRATION, LATENCY)
-    )
+    calibration = _read(folder / CALIBRATION) if (folder / CALIBRATION).is_file() else None
     weights = checkpoint.revision.removeprefix("sha256:")
     for name, content, key, how in (
         (METRICS, metrics, "weights", "trainer.evaluate"),
         (CALIBRATION, calibration, "weights_sha256", "trainer.evaluate"),
-        (LATENCY, latency, "checkpoint", "benchmarks.latency"),
     ):
         if content and not content[key].removeprefix("sha256:").startswith(weights):
             raise CardError(
@@ -215,7 +253,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "config": config,
         "metrics": metrics,
         "calibration": calibration,
-        "latency": latency,
+        "speed": metrics.get("speed"),
         **{
             name: read_json(ROOT / "benchmarks" / f"{name}.json") if names <= {*data} else None
             for name, names in FINDINGS.items()
@@ -244,7 +282,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     }
 
 
-def metadata(known: dict[str, Any]) -> ModelCardData:
+def metadata(known: dict[str, Any], text: str) -> ModelCardData:
     """What the Hub reads: how to open the checkpoint, and its results on each dataset."""
     config, metrics = known["config"], known["metrics"]
     parts = metrics.get("sources") or {" and ".join(known["tested"]): metrics}
@@ -279,8 +317,9 @@ def metadata(known: dict[str, Any]) -> ModelCardData:
         datasets=known["hub"] or None,
         metrics=["accuracy", "f1"],
         eval_results=results,
-        # By these whoever publishes it knows a card of other files, or for another repository.
-        marque={"repo": known["repo"], "files": known["told"]},
+        # By these whoever publishes it knows a card of other files, for another repository, or
+        # one that was edited by hand.
+        marque={"repo": known["repo"], "files": known["told"], "text_sha256": _hash(text)},
     )
 
 

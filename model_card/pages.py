@@ -48,11 +48,12 @@ def serving() -> str:
 
 def facts() -> dict[str, Any]:
     """What the templates may tell: the JSON files, by name."""
-    names = ("config", "latency", "metrics")
+    names = ("config", "metrics")
     found = {name: read_json(CHECKPOINT / f"{name}.json") for name in names}
     found["benchmarks"] = {
         name: read_json(ROOT / "benchmarks" / f"{name}.json") for name in BENCHMARKS
     }
+    found["speed"] = found["metrics"]["speed"]
     found["megabytes"] = (CHECKPOINT / "model.safetensors").stat().st_size / 1e6
     return found
 

@@ -34,14 +34,13 @@ WEIGHTS = "model.safetensors"
 CLASSES = "classes.txt"
 TRAINING = "training.json"
 METRICS = "metrics.json"
-LATENCY = "latency.json"
 CALIBRATION = "calibration.json"
 GRAPH = "model.onnx"
 # What people read: the card, written from the JSON files, and the figures that it shows.
 CARD = "README.md"
 FIGURES = "figures"
 # What the card tells of; its head has their hashes.
-CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION, LATENCY)
+CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recognizer reads of a repository; what people read stays on the Hub.
 SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")

@@ -292,7 +292,7 @@ def test_a_repository_that_the_hub_does_not_take(checkpoint, capsys, repo):
     assert repo in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "calibration.json", "latency.json"])
+@pytest.mark.parametrize("name", ["metrics.json", "calibration.json"])
 def test_measurements_of_other_weights_are_refused(checkpoint, name):
     other = {"weights": "sha256:0123", "weights_sha256": "0123", "checkpoint": "sha256:0123"}
     path = checkpoint / name
@@ -430,7 +430,7 @@ def test_averaged_weights_tell_of_each_run(checkpoint, tmp_path):
 
 def test_the_card_tells_the_speed_that_was_measured(checkpoint):
     measure_latency([f"--model={checkpoint}", "--rounds=1"])
-    found = json.loads((checkpoint / "latency.json").read_text("utf-8"))
+    found = json.loads((checkpoint / "metrics.json").read_text("utf-8"))["speed"]
     text = section(card(checkpoint, figure), "Speed and size")
     assert f"| {found['network']['median_ms']:.1f} ms |" in text
     assert f"{found['weights_bytes'] / 1e6:.1f} MB of weights, input 64 × 64 pixels" in text

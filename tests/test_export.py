@@ -11,8 +11,8 @@ from conftest import TINY_DATA_CONFIG, TINY_LABELS
 from space.checkpoints import GRAPH, WEIGHTS, open_checkpoint
 from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
 from space.pytorch import TorchEngine
-from trainer import export as module
 from trainer.export import main
+from trainer.training import graph as module
 from trainer.training.checkpoints import save_checkpoint
 from trainer.training.graph import export
 

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -20,10 +18,8 @@ from conftest import draw_car, save_tiny_checkpoint
 from others import timm_scores, transformers_scores
 
 from model_card.card import CARD, CHARTS, write_card
-from space import upload
 from space.checkpoints import (
     GRAPH,
-    LATENCY,
     METRICS,
     REQUIRED,
     SERVING_FILES,
@@ -34,23 +30,15 @@ from space.checkpoints import (
 )
 from space.cli import main as recognize
 from space.recognizer import CarRecognizer
-from trainer import publish as module
 from trainer.publish import main
-from trainer.publishing.model import PublishError, names_to_publish
+from trainer.publishing import model as module
+from trainer.publishing import upload
+from trainer.publishing.model import PublishError, check_complete
 
 MEASURED = {"calibration.json", "gate.safetensors", "metrics.json"}
 FIGURES = {f"figures/{name}" for name in CHARTS}
 PUBLISHED = {*REQUIRED, *MEASURED, GRAPH, CARD, *FIGURES}
 ROOT = Path(__file__).parent.parent
-# Chosen, not measured: what benchmarks.latency would write.
-LATENCY_OF_TOYS = {
-    "input_size": [3, 64, 64],
-    "cores": 2,
-    "network": {"median_ms": 1.0, "p95_ms": 2.0},
-    "jpeg_to_answer": {"median_ms": 3.0, "p95_ms": 4.0},
-    "network_in_pytorch": {"median_ms": 2.0, "p95_ms": 3.0},
-    "network_over_pytorch": 0.5,
-}
 
 Call = Callable[..., Any]
 
@@ -182,14 +170,12 @@ def test_only_what_changed_goes_and_what_is_no_longer_ours_is_removed(hub, call,
     metrics = json.loads((folder / METRICS).read_text("utf-8"))
     del metrics["robustness"]
     write_json(folder / METRICS, metrics)
-    write_json(folder / LATENCY, LATENCY_OF_TOYS | {"checkpoint": metrics["weights"]})
     status, said = call(publish, folder, "org/moving")
     assert status == 0, said
     gone = "figures/robustness.png"
-    assert set(repo.files) == (PUBLISHED - {gone}) | {LATENCY, "notes.md", ".gitattributes"}
+    assert set(repo.files) == (PUBLISHED - {gone}) | {"notes.md", ".gitattributes"}
     told = {name: state for state, name in listed(said)}
     assert told.pop(CARD) == told.pop(METRICS) == "changed"
-    assert told.pop(LATENCY) == "new"
     assert told.pop(gone) == "removed"
     assert set(told.values()) == {"unchanged"}
     assert len(repo.history) == 4
@@ -241,38 +227,11 @@ def test_private_repository_is_pulled_by_its_owners_alone(hub, call, reader, fin
 # Several at once
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> Path:
-    """This Python, as the virtual environment that the scripts take for installed."""
-    venv = tmp_path_factory.mktemp("venv")
-    python = venv / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    pins = b"".join(path.read_bytes() for path in sorted(ROOT.glob("requirements*.txt")))
-    hashed = subprocess.run(["cksum"], input=pins, capture_output=True, check=True).stdout.split()
-    (venv / f".installed-{hashed[0].decode()}-requirements-train.txt").touch()
-    return venv
-
-
-def script(venv: Path, folder: Path, *arguments: str) -> tuple[int, str]:
-    """scripts/publish, called from a folder of its user's."""
-    done = subprocess.run(
-        [ROOT / "scripts" / "publish", *arguments],
-        cwd=folder,
-        env=os.environ | {"MARQUE_VENV": str(venv)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
-
-
-def test_runs_are_published_by_one_script(hub, call, reader, environment, finished, tmp_path):
-    shutil.copytree(finished.parent, tmp_path / "runs" / "one")
-    shutil.copytree(finished.parent, tmp_path / "runs" / "two")
-    command = ("org", "first=runs/one", "second=runs/two/checkpoint", "--", "--tag", "v1")
-    status, said = call(script, environment, tmp_path, *command)
+def test_several_runs_are_published_by_one_command(hub, call, reader, finished, tmp_path):
+    shutil.copytree(finished.parent, tmp_path / "one")
+    shutil.copytree(finished.parent, tmp_path / "two")
+    command = (tmp_path / "one", "org/first", tmp_path / "two" / "checkpoint", "org/second")
+    status, said = call(said_by, main, *command, "--tag", "v1")
     assert status == 0, said
     for name in ("first", "second"):
         repo = hub.repo(f"org/{name}")
@@ -281,45 +240,65 @@ def test_runs_are_published_by_one_script(hub, call, reader, environment, finish
         assert reader(pulled, f"org/{name}@v1")[0] == repo.head
 
 
-def test_one_that_is_incomplete_stops_the_script(hub, call, environment, finished, tmp_path):
-    shutil.copytree(finished.parent, tmp_path / "runs" / "one")
-    (tmp_path / "runs" / "one" / "checkpoint" / METRICS).unlink()
-    status, said = call(script, environment, tmp_path, "org", "third=runs/one", "fourth=runs/one")
-    assert status == 1
-    assert said.count("has no metrics.json; measure it with") == 1
+def test_one_that_is_incomplete_stops_all_of_them(finished, tmp_path, capsys):
+    shutil.copytree(finished.parent, tmp_path / "one")
+    (tmp_path / "one" / "checkpoint" / METRICS).unlink()
+    said = refused(capsys, finished, "org/third", tmp_path / "one", "org/fourth")
+    assert "is not complete; it lacks metrics.json (python -m trainer.evaluate" in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "usage: scripts/publish ORG NAME=RUN"),
-        (["org"], "name at least one NAME=RUN"),
-        (["org", "runs/one"], "runs/one should be NAME=RUN"),
-    ],
-)
-def test_how_the_script_is_called(environment, tmp_path, arguments, message):
-    status, said = script(environment, tmp_path, *arguments)
-    assert status in (1, 2)
-    assert message in said
+def test_a_run_without_a_name_is_refused(finished, capsys):
+    with pytest.raises(SystemExit):
+        main([str(finished), "org/name", "runs/two"])
+    assert "each RUN needs an org/name to go to" in capsys.readouterr().err
+
+
+# The card
+
+
+def test_a_stale_card_is_written_again_and_what_was_added_stays(hub, call, folder):
+    with (folder / CARD).open("a") as card:
+        card.write("\nOur own cars are missing.\n")
+    metrics = json.loads((folder / METRICS).read_text("utf-8"))
+    write_json(folder / METRICS, metrics | {"photos": 1234})
+    status, said = call(said_by, main, folder, "org/stale")
+    assert status == 0, said
+    card = hub.repo("org/stale").files[CARD].decode()
+    assert "On 1,234 test photos" in card
+    assert 'from_pretrained("org/stale")' in card
+    assert card.endswith("\nOur own cars are missing.\n")
+
+
+def test_a_card_edited_above_the_line_is_never_overwritten(folder, capsys):
+    text = (folder / CARD).read_text("utf-8")
+    (folder / CARD).write_text(text.replace("## Limits", "## Limits\n\nNone at all."))
+    said = refused(capsys, folder, "org/other")
+    assert "was edited by hand; move what you added below the line" in said
+    assert "None at all." in (folder / CARD).read_text("utf-8")
+
+
+def test_a_dry_run_leaves_a_stale_card(hub, call, folder):
+    before = (folder / CARD).read_bytes()
+    status, said = call(said_by, main, folder, "org/other", "--dry-run")
+    assert status == 0, said
+    assert (folder / CARD).read_bytes() == before
 
 
 # Refused before anything is sent
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED - {GRAPH}))
+@pytest.mark.parametrize("name", sorted({*REQUIRED, *MEASURED}))
 def test_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(PublishError, match=rf"is not complete; it lacks {re.escape(name)} \("):
-        names_to_publish(folder, "org/name")
+        check_complete(folder)
 
 
 def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
     with pytest.raises(PublishError) as caught:
-        names_to_publish(tiny_checkpoint, "org/name")
+        check_complete(tiny_checkpoint)
     assert re.search(r"calibration\.json \(python -m trainer\.evaluate .*\)", str(caught.value))
     assert "metrics.json (python -m trainer.evaluate" in str(caught.value)
-    card = f"README.md (python -m model_card.card {tiny_checkpoint} --repo org/name)"
-    assert card in str(caught.value)
     assert WEIGHTS not in str(caught.value)
 
 
@@ -337,10 +316,10 @@ def test_folder_that_is_no_checkpoint(tmp_path, capsys):
 
 
 def test_commands_that_are_suggested_can_be_typed(folder, tmp_path, capsys):
-    (folder / CARD).unlink()
+    (folder / METRICS).unlink()
     moved = folder.rename(tmp_path / "my run")
     said = refused(capsys, moved, "org/name")
-    assert f"model_card.card '{moved}' --repo org/name" in said
+    assert f"python -m trainer.evaluate '{moved}' --data" in said
 
 
 def test_calibration_of_other_weights(folder, tmp_path, capsys):
@@ -362,31 +341,11 @@ def test_metrics_that_are_damaged(folder, capsys, content):
     assert "metrics.json" in refused(capsys, folder, "org/name")
 
 
-def test_card_of_other_measurements(folder, capsys):
-    metrics = json.loads((folder / METRICS).read_text("utf-8"))
-    write_json(folder / METRICS, metrics | {"photos": 1})
-    said = refused(capsys, folder, "org/name")
-    assert "README.md was written from other files (metrics.json)" in said
-    assert f"python -m model_card.card {folder} --repo org/name" in said
-
-
-def test_card_from_before_the_speed_was_measured(folder, capsys):
-    write_json(folder / LATENCY, LATENCY_OF_TOYS)
-    assert "written from other files (latency.json)" in refused(capsys, folder, "org/name")
-
-
-def test_card_for_another_repository(folder, capsys):
-    said = refused(capsys, folder, "org/other")
-    assert "README.md was written for org/name" in said
-    write_card(folder)
-    assert "README.md was written for use from a folder" in refused(capsys, folder, "org/name")
-
-
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("license: mit", "does not say from which files it was written"),
-        ("marque: all of them", "does not say from which files it was written"),
+        ("license: mit", "is not a card that Marque wrote"),
+        ("marque: all of them", "is not a card that Marque wrote"),
         ("license: [mit", "README.md is not in order"),
     ],
 )

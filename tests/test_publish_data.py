@@ -24,7 +24,8 @@ from trainer.data.dataset import load_data
 from trainer.data.names import car_of
 from trainer.data.sources import algerian, read_source, stanford
 from trainer.data.splits import EXCLUDED, Scheme
-from trainer.publish_data import class_names, main
+from trainer.publish_data import main
+from trainer.publishing.dataset import class_names
 
 Answer = tuple[int, str, str]
 
@@ -274,7 +275,7 @@ def test_the_real_classes_are_known_under_another_name(publish, real_data, tmp_p
 
 
 def test_large_parts_become_several_files(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainer.publish_data._SHARD", 10_000)
+    monkeypatch.setattr("trainer.publishing.dataset._SHARD", 10_000)
     arguments = ["org/x", f"--data=cars={folders}", "--license=mit", "--no-network", "--dry-run"]
     places = [f"--out={tmp_path / 'out'}", f"--cache={tmp_path / 'cache'}", "--cache-size=64"]
     monkeypatch.setattr("trainer.publish_data.check_login", lambda: "ada")

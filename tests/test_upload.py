@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from huggingface_hub import HfApi
 
-from space import upload as uploads
+from trainer.publishing import upload as uploads
 from trainer.publishing.upload import UploadError, files_below, upload
 
 

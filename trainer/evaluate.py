@@ -13,9 +13,11 @@ gallery among them: look at it, and keep it.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,9 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     metrics["command"] = command_line("python -m trainer.evaluate", arguments)
+    metrics |= _speed_of(options.checkpoint, metrics["weights"])
     write_json(options.checkpoint / METRICS, metrics)
     _print(metrics)
     return 0
+
+
+def _speed_of(folder: Path, weights: str) -> dict[str, Any]:
+    """What `benchmarks.latency` measured of the same weights, to be kept."""
+    with suppress(OSError, ValueError):
+        earlier = json.loads((folder / METRICS).read_text("utf-8"))
+        if earlier["weights"] == weights:
+            return {"speed": earlier["speed"]} if "speed" in earlier else {}
+    return {}
 
 
 def _parser() -> argparse.ArgumentParser:

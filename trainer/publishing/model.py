@@ -1,33 +1,24 @@
-"""Publishes a checkpoint on the Hub: `python -m trainer.publish RUN org/name`.
-
-What goes up is the checkpoint, its measurements, its card with the figures that the card shows,
-and its graph for ONNX Runtime, all in one commit; nothing else in the folder does. It has to be
-complete and evaluated, the card written from what lies beside it, and the graph has to answer as
-PyTorch does. A second run sends what has changed since, and nothing if nothing has.
-"""
+"""Models of the Hub: complete checkpoints, with their card and their graph."""
 
 import json
 import re
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import metadata_load
-
+from model_card.card import is_current, write_card
 from space.checkpoints import (
     CALIBRATION,
     CARD,
-    CARD_SOURCES,
     CLASSES,
     FIGURES,
     GRAPH,
-    LATENCY,
     METRICS,
     REQUIRED,
     Checkpoint,
     checkpoint_of,
-    file_hash,
     open_checkpoint,
 )
 from space.gate import GATE
@@ -35,8 +26,7 @@ from space.recognizer import CarRecognizer
 from trainer.publishing.upload import upload
 from trainer.training.graph import TOLERANCE, difference, export
 
-# What goes along where it is.
-OPTIONAL = (LATENCY,)
+_FORMER = {"latency.json"}  # what earlier versions sent beside the files of today
 _SHOWN = re.compile(rf"\b{FIGURES}/[\w-]+\.png\b")
 
 
@@ -49,6 +39,9 @@ def publish(
 ) -> None:
     """Uploads what has changed in one commit, and tells what it does.
 
+    A card that is missing, or that tells of other files, is written first; what people have added
+    to it below the line for that stays.
+
     Args:
         run: a run's folder, or a checkpoint's.
         repo: `org/name`.
@@ -57,42 +50,48 @@ def publish(
         dry_run: everything but the writing, on the Hub and here.
 
     Raises:
-        PublishError: something is missing, was not measured with these weights, or is not what the
-            card tells of.
+        PublishError: something is missing, or was not measured with these weights.
+        CardError: the card cannot be written.
         CheckpointError: the checkpoint cannot be opened.
         ExportError: the network has no graph that answers as it does.
         UploadError: the Hub refuses, see `trainer.publishing.upload.upload`.
     """
     folder = checkpoint_of(run)
-    names = names_to_publish(folder, repo)
+    check_complete(folder)
     checkpoint = open_checkpoint(folder)
-    metrics = _read_json(folder / METRICS)
-    _check_measured(checkpoint, metrics.get("weights"))
-    _check_card(folder, repo)
-    _check_graph(checkpoint, write=not dry_run)
-    ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *OPTIONAL}
-    ours |= {f"{FIGURES}/{name}" for name in metrics.get("figures", {})}
-    commit = upload(
-        folder,
-        names,
-        repo,
-        "model",
-        message=f"Marque checkpoint with the weights {checkpoint.revision}",
-        removable=ours.__contains__,
-        mark=CLASSES,
-        private=private,
-        tag=tag,
-        dry_run=dry_run,
-    )
+    _check_measured(checkpoint)
+    figures = folder.parent / "evaluation"
+    with tempfile.TemporaryDirectory() as place:
+        if dry_run:  # the card and the graph are written all the same, into a copy
+            folder = Path(shutil.copytree(folder, Path(place) / folder.name))
+            checkpoint = open_checkpoint(folder)
+        if not is_current(folder, repo) or _missing_figures(folder):
+            write_card(folder, figures if figures.is_dir() else None, repo)
+        _check_graph(checkpoint)
+        metrics = _read_json(folder / METRICS)
+        ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *_FORMER}
+        ours |= {f"{FIGURES}/{name}" for name in metrics.get("figures", {})}
+        commit = upload(
+            folder,
+            _names(folder),
+            repo,
+            "model",
+            message=f"Marque checkpoint with the weights {checkpoint.revision}",
+            removable=ours.__contains__,
+            mark=CLASSES,
+            private=private,
+            tag=tag,
+            dry_run=dry_run,
+        )
     if commit:
         print(f"open it with: python -m space --model {repo}@{tag or commit} PHOTO")
 
 
-def names_to_publish(folder: Path, repo: str) -> list[str]:
-    """The paths in a checkpoint folder that go up, in alphabetical order.
+def check_complete(folder: Path) -> None:
+    """Looks for all that training and evaluating write.
 
     Raises:
-        PublishError: some of them are missing; the message names each and what writes it.
+        PublishError: some files are missing; the message names each and what writes it.
     """
     if not folder.is_dir():
         raise PublishError(f"there is no folder {folder}")
@@ -100,22 +99,37 @@ def names_to_publish(folder: Path, repo: str) -> list[str]:
     evaluate = f"python -m trainer.evaluate {path} --data NAME=FOLDER --split-file FILE"
     needed = dict.fromkeys(REQUIRED, "trainer/train.py")
     needed |= dict.fromkeys((CALIBRATION, METRICS), evaluate)
-    calibration = folder / CALIBRATION
-    if calibration.is_file() and _read_json(calibration).get("gate") is not None:
+    if _has_gate(folder):
         needed[GATE] = evaluate
-    needed[CARD] = card = f"python -m model_card.card {path} --repo {repo}"
-    if (folder / CARD).is_file():
-        needed |= dict.fromkeys(_SHOWN.findall((folder / CARD).read_text("utf-8")), card)
     missing = [f"{name} ({how})" for name, how in needed.items() if not (folder / name).is_file()]
     if missing:
         raise PublishError(f"{folder} is not complete; it lacks {', '.join(missing)}")
-    optional = [name for name in OPTIONAL if (folder / name).is_file()]
-    return sorted({*needed, *optional, GRAPH})
 
 
-def _check_measured(checkpoint: Checkpoint, measured: str | None) -> None:
+def _names(folder: Path) -> list[str]:
+    """The paths in a checkpoint folder that go up, in alphabetical order."""
+    gate = {GATE} if _has_gate(folder) else set()
+    return sorted({*REQUIRED, CALIBRATION, METRICS, CARD, GRAPH, *gate, *_shown(folder)})
+
+
+def _has_gate(folder: Path) -> bool:
+    calibration = folder / CALIBRATION
+    return calibration.is_file() and _read_json(calibration).get("gate") is not None
+
+
+def _shown(folder: Path) -> set[str]:
+    """The figures that the card shows."""
+    return set(_SHOWN.findall((folder / CARD).read_text("utf-8")))
+
+
+def _missing_figures(folder: Path) -> bool:
+    return any(not (folder / name).is_file() for name in _shown(folder))
+
+
+def _check_measured(checkpoint: Checkpoint) -> None:
     """Raises unless the calibration, the gate and the metrics belong to these weights."""
     CarRecognizer(checkpoint)
+    measured = _read_json(checkpoint.folder / METRICS).get("weights")
     if measured != checkpoint.revision:
         raise PublishError(
             f"{checkpoint.folder / METRICS} was measured with the weights {measured}, but those "
@@ -123,29 +137,7 @@ def _check_measured(checkpoint: Checkpoint, measured: str | None) -> None:
         )
 
 
-def _check_card(folder: Path, repo: str) -> None:
-    """Raises unless the card was written from the files beside it, for this repository."""
-    path = shlex.quote(str(folder))
-    again = f"write it again with `python -m model_card.card {path} --repo {repo}`"
-    try:
-        head = metadata_load(folder / CARD) or {}
-    except (ValueError, yaml.YAMLError) as error:
-        raise PublishError(f"the head of {folder / CARD} is not in order: {error}") from None
-    told = head.get("marque")
-    if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
-        raise PublishError(f"{folder / CARD} does not say from which files it was written; {again}")
-    there = {name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()}
-    if changed := sorted({name for name, _ in told["files"].items() ^ there.items()}):
-        raise PublishError(
-            f"{folder / CARD} was written from other files ({', '.join(changed)}); {again}"
-        )
-    if told.get("repo") != repo:
-        raise PublishError(
-            f"{folder / CARD} was written for {told.get('repo') or 'use from a folder'}; {again}"
-        )
-
-
-def _check_graph(checkpoint: Checkpoint, write: bool) -> None:
+def _check_graph(checkpoint: Checkpoint) -> None:
     """Raises unless the graph answers as the network does, after writing one that is missing."""
     if (checkpoint.folder / GRAPH).is_file():
         apart = difference(checkpoint, checkpoint.folder)
@@ -155,7 +147,7 @@ def _check_graph(checkpoint: Checkpoint, write: bool) -> None:
                 f"{apart:.1e} of the largest value; write it again with "
                 f"`python -m trainer.export {shlex.quote(str(checkpoint.folder))}`"
             )
-    elif write:
+    else:
         export(checkpoint.folder)
 
 
