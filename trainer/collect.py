@@ -65,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "file", type=user_path, help="a table of addresses, see docs/sources/urls.md"
-    )
+    parser.add_argument("file", type=user_path, help="a table of addresses, see docs/COLLECT.md")
     parser.add_argument("--out", type=user_path, required=True, metavar="FOLDER")
     usual = FetchPolicy()
     for name, kind, value, explanation in (

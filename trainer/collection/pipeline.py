@@ -1,7 +1,6 @@
 """From a table of addresses to a dataset; `trainer.collect` is its command."""
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -19,11 +18,10 @@ from trainer.collection.table import Table, read_table
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.copies import find_copies
 from trainer.data.exteriors import score_exteriors
-from trainer.data.source import DataError, content_key
+from trainer.data.source import DataError
 from trainer.data.splits import Photo
 
 PHOTOS = "photos"
-_MARK = "collected.json"
 _SIDE = 224  # of the pictures in which photos are compared
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # on Windows
 
@@ -106,20 +104,9 @@ def collect(
     collection = Collection(tuple(photos), tuple(left_out), later, specifications, table.unused)
     try:
         _write(collection, folder)
-        mark = {"table": content_key(file.read_bytes()), "later": later}
-        (folder / _MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"the dataset cannot be written to {folder}: {error}") from error
     return collection
-
-
-def is_complete(file: Path, folder: Path) -> bool:
-    """Whether a folder holds all that this very table can give."""
-    try:
-        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
-        return mark == {"table": content_key(file.read_bytes()), "later": 0}
-    except (OSError, ValueError):
-        return False
 
 
 def folder_name(label: str) -> str:

@@ -7,7 +7,6 @@ on; LOCATION is where it lies, with the adapter that reads it in front:
     algerian_used_cars:FOLDER   folders named as its authors named them
     folder:FOLDER               one folder per class, or make/model folders
     filenames:FOLDER            files named like "bmw_x5_2019_01.jpg"
-    urls:FILE.csv               addresses of photos, downloaded beside the file
     hub:ID                      any dataset of the Hub, or a folder of Parquet files
 
 The adapter may be left out where NAME is one, or where the location shows which it is. In place of
@@ -21,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.data.source import Columns, DataError, Source
-from trainer.data.sources import algerian, folder, hub, stanford, urls
+from trainer.data.sources import algerian, folder, hub, stanford
 from trainer.data.sources.fetch import fetch
 
 __all__ = ["locate", "read_source", "read_sources"]
@@ -31,7 +30,6 @@ ADAPTERS: dict[str, Callable[[str, str, Columns], Source]] = {
     "algerian_used_cars": algerian.read,
     "folder": folder.read,
     "filenames": folder.read_file_names,
-    "urls": urls.read,
     "hub": hub.read,
 }
 
@@ -83,6 +81,11 @@ def locate(spec: str) -> tuple[str, str, str]:
     location = rest if adapter else location
     location = fetch(spec, str(Path(location).expanduser()) if location[:1] == "~" else location)
     adapter = adapter or _guess(name, location)
+    if adapter is None and location.lower().endswith(".csv"):
+        raise DataError(
+            f"--data {spec}: a table of addresses is not a dataset yet; download its photos with "
+            f"`python -m trainer.collect {location} --out FOLDER` and name FOLDER/photos"
+        )
     if adapter is None:
         raise DataError(f"--data {spec}: there is no folder {location}")
     return name, adapter, location
@@ -97,8 +100,6 @@ def _origin(adapter: str, location: str) -> str:
 def _guess(name: str, location: str) -> str | None:
     """The adapter for a location without one; None when nothing is there."""
     path = Path(location)
-    if path.suffix.lower() == ".csv" and not path.is_dir():
-        return "urls"
     if path.is_dir():
         if any(path.rglob("*.parquet")):
             return "hub"

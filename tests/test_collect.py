@@ -19,7 +19,7 @@ from PIL import Image
 
 from space.labels import Car
 from trainer import collect
-from trainer.collection import network, pipeline
+from trainer.collection import connections, pipeline
 from trainer.collection.connections import is_public
 from trainer.collection.download import download
 from trainer.collection.fetcher import FAILED, LATER, OK, FetchPolicy
@@ -273,7 +273,7 @@ def test_addresses_that_are_not_public_are_refused(server, tmp_path, host):
 @pytest.mark.parametrize("host", ["127.0.0.2", *PRIVATE_HOSTS[1:]])
 def test_a_redirect_leads_to_no_address_that_is_not_public(server, tmp_path, monkeypatch, host):
     # 127.0.0.1 plays a server of the public internet.
-    monkeypatch.setattr(network, "is_public", lambda ip: ip == "127.0.0.1" or is_public(ip))
+    monkeypatch.setattr(connections, "is_public", lambda ip: ip == "127.0.0.1" or is_public(ip))
     if host == "localhost":
         host = "neighbor.example"
         resolve(monkeypatch, {host: "127.0.0.3"})
@@ -664,27 +664,7 @@ def test_a_label_is_a_safe_name_of_a_folder(label, folder):
     assert pipeline.folder_name(label) == folder
 
 
-# --- as a source ------------------------------------------------------------------------------
-
-
-def test_a_table_is_a_source(server, tmp_path):
-    van = server.add("van.jpg", photo_bytes(draw_car(1)))
-    gone = server.add("gone.jpg", status=404)
-    file = write_table(tmp_path, f"{van},Ram C/V Cargo Van 2012", f"{gone},BMW X5", ",BMW X5")
-    assert run(file, tmp_path / "cars.csv.collected") == 0
-    server.places.clear()
-    source = read_source(f"cars={file}")  # the server would refuse, and is not asked
-    assert source.label_names == ["Ram C/V Cargo Van 2012"]
-    assert source.cars == (Car("Ram", "C/V Cargo Van", 2012),)
-    assert source.photos["path"][0].startswith("Ram C-V Cargo Van 2012/")
-    assert [read() for read in source.readers()] == [photo_bytes(draw_car(1))]
-    assert {(p.source, p.path) for p in source.problems} == {("cars", gone), ("cars", "row 3")}
-
-
-def test_a_source_collects_what_is_not_there_and_keeps_to_public_addresses(server, tmp_path):
-    file = write_table(tmp_path, f"{server.add('car.jpg', PHOTO)},BMW X5")
-    with pytest.raises(DataError, match=r"no photo could be had.*not public"):
-        read_source(f"cars=urls:{file}")
-    assert not server.asked
-    with pytest.raises(DataError, match="there is no file"):
-        read_source(f"cars={tmp_path / 'missing.csv'}")
+def test_a_table_is_no_source_and_says_what_to_do(tmp_path):
+    file = write_table(tmp_path, "http://cars.example/a.jpg,BMW X5")
+    with pytest.raises(DataError, match=r"`python -m trainer\.collect .*cars\.csv --out FOLDER`"):
+        read_source(f"cars={file}")
