@@ -9,9 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from space.checkpoints import CheckpointError
+from space.errors import MarqueError
 from space.recognizer import CarRecognizer
-from space.server import ServerError, prepare, serve
+from space.server import prepare, serve
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
 
         recognizer = CarRecognizer.from_pretrained(os.environ.get("MARQUE_MODEL") or _deployed())
         serve(build_page(recognizer))
-    except (CheckpointError, ServerError) as error:
+    except MarqueError as error:
         sys.exit(f"marque: {error}")
 
 

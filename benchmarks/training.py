@@ -39,11 +39,11 @@ from torch.utils.data import DataLoader
 
 from benchmarks.loader import rate
 from space.checkpoints import write_json
+from space.errors import DataError
 from space.walk import user_path
 from trainer.data.cache import CachedPhotos, Entry, PhotoCache, collate, geometry
 from trainer.data.classes import Classes, unite
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.data.source import DataError
 from trainer.data.sources import read_sources
 from trainer.memory import keep_freed_memory
 from trainer.provenance import git_revision

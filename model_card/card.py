@@ -30,11 +30,11 @@ from space.checkpoints import (
     METRICS,
     TRAINING,
     WEIGHTS,
-    CheckpointError,
     checkpoint_of,
     file_hash,
     open_checkpoint,
 )
+from space.errors import CheckpointError, MarqueError
 from space.hub import repo_id
 from space.walk import user_path
 
@@ -60,10 +60,6 @@ OWN_WORDS = "<!-- Below this line write what you like: it stays when the card is
 _MARQUE_ALONE = "marque_cnn"
 
 
-class CardError(ValueError):
-    """The card cannot be written; the message says what is missing and what to do."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -82,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         path = write_card(checkpoint_of(options.checkpoint), options.figures, options.repo)
-    except (CardError, OSError) as error:
+    except (MarqueError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
         return 1
     print(path)
@@ -102,8 +98,8 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
         The card's path.
 
     Raises:
-        CardError: a file, a number or a figure is missing, or they do not belong together; nothing
-            was written.
+        MarqueError: a file, a number or a figure is missing, or they do not belong together;
+            nothing was written.
     """
     drawn = figures or folder.parent / "evaluation"
     if not figures and not drawn.is_dir():
@@ -115,12 +111,12 @@ def write_card(folder: Path, figures: Path | None = None, repo: str | None = Non
     def figure(name: str, shows: str) -> str:
         assert name in CHARTS, f"{name} is none of the charts"
         if not (drawn / name).is_file():
-            raise CardError(
+            raise MarqueError(
                 f"the figure {drawn / name} is missing; name the folder of the evaluation with "
                 "--figures, or make it with `python -m trainer.evaluate`"
             )
         if hashes and hashes.get(name) != file_hash(drawn / name):
-            raise CardError(
+            raise MarqueError(
                 f"the figure {drawn / name} is none of those that were drawn with "
                 f"{folder / METRICS}; name their folder with --figures, or make both again with "
                 "`python -m trainer.evaluate`"
@@ -147,14 +143,14 @@ def card(folder: Path, figure: Callable[[str, str], str], repo: str | None = Non
         figure: takes a chart's name and what it shows, and gives what stands in the text for it.
 
     Raises:
-        CardError: see `write_card`.
+        MarqueError: see `write_card`.
     """
     try:
         known = facts(folder, repo)
         text = render("card.md.jinja", figure=figure, **known)
         head = metadata(known, text).to_yaml()
     except (jinja2.UndefinedError, KeyError) as error:
-        raise CardError(
+        raise MarqueError(
             f"the JSON files of {folder} lack a number that the card tells: {error}; "
             "measure again with `python -m trainer.evaluate`"
         ) from None
@@ -171,7 +167,7 @@ def is_current(folder: Path, repo: str | None) -> bool:
     """Whether a card was written from the files beside it, for this repository.
 
     Raises:
-        CardError: it would have to be written again, and has been edited above the line below
+        MarqueError: it would have to be written again, and has been edited above the line below
             which words are kept; or what the Hub reads of it is not in order.
     """
     path = folder / CARD
@@ -180,16 +176,18 @@ def is_current(folder: Path, repo: str | None) -> bool:
     try:
         head = metadata_load(path) or {}
     except (ValueError, yaml.YAMLError) as error:
-        raise CardError(f"the head of {path} is not in order: {error}") from None
+        raise MarqueError(f"the head of {path} is not in order: {error}") from None
     told = head.get("marque")
     if not isinstance(told, dict):
-        raise CardError(f"{path} is not a card that Marque wrote; keep it elsewhere, or delete it")
+        raise MarqueError(
+            f"{path} is not a card that Marque wrote; keep it elsewhere, or delete it"
+        )
     sources = {name: file_hash(folder / name) for name in CARD_SOURCES if (folder / name).is_file()}
     if told.get("files") == sources and told.get("repo") == repo:
         return True
     text = path.read_text("utf-8").partition("\n---\n\n")[2].partition(f"\n{OWN_WORDS}\n")[0]
     if "text_sha256" in told and told["text_sha256"] != _hash(text):
-        raise CardError(
+        raise MarqueError(
             f"{path} tells of other files than those beside it, and was edited by hand; move what "
             f"you added below the line {OWN_WORDS!r}, where it is kept, or delete the card"
         )
@@ -204,14 +202,16 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
     """What the card may tell: the JSON files by name, and what follows from them.
 
     Raises:
-        CardError: one is missing or is about other weights, or no test photos were measured.
+        MarqueError: one is missing or is about other weights, or no test photos were measured.
     """
     try:
         checkpoint = open_checkpoint(folder)
     except CheckpointError as error:
-        raise CardError(str(error)) from None
+        raise MarqueError(str(error)) from None
     if not (folder / METRICS).is_file():
-        raise CardError(f"{folder} has no {METRICS}; measure it with `python -m trainer.evaluate`")
+        raise MarqueError(
+            f"{folder} has no {METRICS}; measure it with `python -m trainer.evaluate`"
+        )
     config, training, metrics = (_read(folder / name) for name in (CONFIG, TRAINING, METRICS))
     calibration = _read(folder / CALIBRATION) if (folder / CALIBRATION).is_file() else None
     weights = checkpoint.revision.removeprefix("sha256:")
@@ -220,12 +220,12 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         (CALIBRATION, calibration, "weights_sha256", "trainer.evaluate"),
     ):
         if content and not content[key].removeprefix("sha256:").startswith(weights):
-            raise CardError(
+            raise MarqueError(
                 f"{folder / name} is about other weights than {folder / WEIGHTS}; "
                 f"measure again with `python -m {how}`"
             )
     if metrics["split"]["name"] != "test":
-        raise CardError(
+        raise MarqueError(
             f"{folder / METRICS} tells of {metrics['split']['name']} photos, and a card of "
             "test photos; leave out --split of `python -m trainer.evaluate`"
         )
@@ -377,7 +377,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except json.JSONDecodeError as error:
-        raise CardError(f"{path} is not valid JSON: {error}") from None
+        raise MarqueError(f"{path} is not valid JSON: {error}") from None
 
 
 def _runs(training: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,9 @@ from space.answers import (
     Recognition,
     YearScore,
 )
-from space.checkpoints import CheckpointError
+from space.errors import CheckpointError, MarqueError, PhotoError
 from space.labels import Car, parse_label
-from space.photos import PhotoError, load_photo
+from space.photos import load_photo
 from space.recognizer import CarRecognizer
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "CarRecognizer",
     "CheckpointError",
     "MakeScore",
+    "MarqueError",
     "ModelScore",
     "PhotoError",
     "Plausible",

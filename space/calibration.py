@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from space.answers import LEVELS
-from space.checkpoints import CALIBRATION, WEIGHTS, CheckpointError, file_hash
+from space.checkpoints import CALIBRATION, WEIGHTS, file_hash
+from space.errors import CheckpointError
 
 
 @dataclass(frozen=True)

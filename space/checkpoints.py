@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from space.errors import CheckpointError
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
 from space.transforms import DATA_KEYS
@@ -49,10 +50,6 @@ SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 REVISION = re.compile(r"[\w./-]+")
 _HUB_SOURCE = re.compile(rf"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>{REVISION.pattern}))?")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be found or opened; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
 from space.boxes import Box
-from space.checkpoints import CheckpointError
+from space.errors import CheckpointError
 from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from space.walk import photos_in, user_path

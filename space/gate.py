@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from space.calibration import softmax
-from space.checkpoints import CheckpointError
+from space.errors import CheckpointError
 
 GATE = "gate.safetensors"
 

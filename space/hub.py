@@ -17,7 +17,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from space.checkpoints import REQUIRED, SERVING_FILES, CheckpointError
+from space.checkpoints import REQUIRED, SERVING_FILES
+from space.errors import CheckpointError
 
 _PATIENCE = 5  # seconds for the Hub to answer before the local cache does
 _LATER = (408, 429)  # its answers to a request that came too slowly, or after too many others

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, CheckpointError
+from space.checkpoints import GRAPH, WEIGHTS, Checkpoint
+from space.errors import CheckpointError
 from space.runtime import open_session
 
 # What goes into a graph and what comes out of it.

@@ -12,8 +12,9 @@ from starlette.middleware import Middleware
 
 from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.arguments import CheckedBlocks, log_refusal, refusal
+from space.errors import PhotoError
 from space.guard import Guard
-from space.photos import MAX_BYTES, PhotoError, load_photo
+from space.photos import MAX_BYTES, load_photo
 from space.recognizer import CarRecognizer
 from space.uploads import MAX_AGE, MAX_FOLDER_BYTES
 from space.verdict import WORTH_NAMING

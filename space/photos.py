@@ -14,6 +14,8 @@ import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, ImageCms
 
+from space.errors import PhotoError
+
 # HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
 pillow_heif.register_heif_opener()
 
@@ -51,10 +53,6 @@ _SRGB = ImageCms.createProfile("sRGB")
 _WITH_PROFILE = ("L", "RGB", "CMYK", "LAB")  # modes that a profile may speak of
 
 PhotoSource = str | Path | bytes | Image.Image
-
-
-class PhotoError(ValueError):
-    """A photo cannot be used; the message names the photo and says why."""
 
 
 def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:

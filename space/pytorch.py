@@ -17,7 +17,8 @@ from timm.models import VisionTransformer
 from torch import nn
 
 from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
-from space.checkpoints import CONFIG, WEIGHTS, CheckpointError
+from space.checkpoints import CONFIG, WEIGHTS
+from space.errors import CheckpointError
 from space.heads import MlpHead, replace_classifier
 from space.network import Outputs
 

@@ -13,13 +13,14 @@ from PIL import Image
 
 from space.answers import Recognition
 from space.calibration import read_calibration, softmax
-from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from space.checkpoints import Checkpoint, open_checkpoint
+from space.errors import CheckpointError, PhotoError
 from space.explain import overlay, scaled
 from space.gate import GATE, FeatureGate
 from space.labels import Car
 from space.levels import Levels
 from space.network import Outputs, engine_of
-from space.photos import PhotoError, PhotoSource, load_photo
+from space.photos import PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.transforms import normalize
 from space.verdict import DecisionRule

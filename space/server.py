@@ -20,6 +20,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from space import uploads
+from space.errors import MarqueError
 
 SECONDS_FOR_HEAD = 15  # that a connection may take until its request's head is complete
 SECONDS_FOR_BODY = 300  # and its body: 50 MiB at 1.4 Mbit/s
@@ -32,15 +33,11 @@ _HOST = "GRADIO_SERVER_NAME"
 _FOLDER = "GRADIO_TEMP_DIR"
 
 
-class ServerError(RuntimeError):
-    """The server cannot start; the message says why and what to do."""
-
-
 def prepare() -> None:
     """Checks what the environment says of the server, and gives uploads a folder of their own.
 
     Raises:
-        ServerError: a port that is none or taken, a name that is not of this machine, a number
+        MarqueError: a port that is none or taken, a name that is not of this machine, a number
             that is none, an upload folder that cannot be written.
     """
     _return_freed_memory()
@@ -58,7 +55,7 @@ def prepare() -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ServerError(
+        raise MarqueError(
             f"the upload folder {folder} cannot be written ({error.strerror}); "
             f"name another place in {_FOLDER}"
         ) from None
@@ -92,7 +89,7 @@ def serve(page: Any) -> None:
     """Serves a page until SIGTERM or Ctrl-C, then finishes the answers in flight.
 
     Raises:
-        ServerError: the port was taken since it was checked, or there is no free one.
+        MarqueError: the port was taken since it was checked, or there is no free one.
     """
     from space.page import launch
 
@@ -111,7 +108,7 @@ def serve(page: Any) -> None:
             prevent_thread_lock=True,
         )
     except OSError as error:
-        raise ServerError(f"no port to serve at: {error}") from None
+        raise MarqueError(f"no port to serve at: {error}") from None
     config = page.server.config
     config.http_protocol_class = PatientProtocol
     config.limit_concurrency = MAX_CONNECTIONS
@@ -185,7 +182,7 @@ def _number(variable: str, least: int, most: int | None = None) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or int(text) < least or int(text) > (most or 1e18):
         upper = f" to {most}" if most else " on"
-        raise ServerError(f"{variable} is {text!r}; set it to a whole number from {least}{upper}")
+        raise MarqueError(f"{variable} is {text!r}; set it to a whole number from {least}{upper}")
     return int(text)
 
 
@@ -198,9 +195,9 @@ def _check_free(name: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror:
-        raise ServerError(f"{_HOST} is {name!r}, which no address belongs to") from None
+        raise MarqueError(f"{_HOST} is {name!r}, which no address belongs to") from None
     except OSError as error:
-        raise ServerError(
+        raise MarqueError(
             f"port {port} of {name} cannot be used ({error.strerror}); end what uses it, "
             f"or set {_PORT} to another"
         ) from None

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from space.errors import MarqueError
 from space.photos import MAX_BYTES
 
 MAX_AGE = 3600  # seconds that a file stays
@@ -22,7 +23,7 @@ FILE_BYTES = 8192
 _IN_USE = 120  # seconds
 
 
-class UploadError(ValueError):
+class UploadError(MarqueError):
     """A photo of a client cannot be taken; the message is one sentence for the client."""
 
 

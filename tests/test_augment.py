@@ -11,12 +11,13 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 
 from space.boxes import WHOLE
 from space.checkpoints import open_checkpoint, read_license
+from space.errors import MarqueError
 from space.photos import load_photo
 from trainer import weights
 from trainer.training.augment import Augment, replace_backgrounds
 from trainer.training.checkpoints import save_checkpoint
 from trainer.training.settings import AugmentationSettings
-from trainer.weights import WeightsError, create_model, license_of
+from trainer.weights import create_model, license_of
 
 
 def augment(
@@ -205,7 +206,7 @@ def test_noise_only_when_asked_for():
     ],
 )
 def test_starting_weights_that_cannot_be_had_are_refused(architecture, source, message):
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(MarqueError, match=message):
         create_model(architecture, 4, source)
 
 
@@ -255,14 +256,14 @@ def test_the_licence_of_a_checkpoint_goes_on(not_free):
 
 def test_a_licence_that_allows_what_the_starting_weights_forbid_is_refused(not_free):
     model, _ = create_model("test_efficientnet", 4, not_free, TINY_LABELS)
-    with pytest.raises(WeightsError, match=r"--license is mit, but .* are under cc-by-nc-4\.0"):
+    with pytest.raises(MarqueError, match=r"--license is mit, but .* are under cc-by-nc-4\.0"):
         license_of(model, not_free, "mit")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     other = timm.create_model("test_vit", num_classes=9)
     save_file(other.state_dict(), tmp_path / "vit.safetensors")
-    with pytest.raises(WeightsError):
+    with pytest.raises(MarqueError):
         create_model("test_efficientnet", 4, str(tmp_path / "vit.safetensors"))
 
 

@@ -9,7 +9,8 @@ from conftest import DEFAULT, calibrate, save_tiny_checkpoint
 
 from space.answers import LEVELS, YEAR
 from space.calibration import Calibration, ConfidenceMap, read_calibration
-from space.checkpoints import CALIBRATION, SERVING_FILES, CheckpointError
+from space.checkpoints import CALIBRATION, SERVING_FILES
+from space.errors import CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
 

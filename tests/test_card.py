@@ -13,9 +13,10 @@ from huggingface_hub import ModelCard
 
 from benchmarks.latency import main as measure_latency
 from model_card import render
-from model_card.card import CHARTS, CardError, card, facts, main, write_card
+from model_card.card import CHARTS, card, facts, main, write_card
 from model_card.render import ROOT
 from space.checkpoints import BUNDLED, open_checkpoint
+from space.errors import MarqueError
 from space.heads import MlpHead, replace_classifier
 from trainer.average import average
 from trainer.training.checkpoints import save_checkpoint
@@ -299,13 +300,13 @@ def test_measurements_of_other_weights_are_refused(checkpoint, name):
     if not path.exists():
         path.write_text("{}")
     change(path, **other)
-    with pytest.raises(CardError, match=f"{name} is about other weights"):
+    with pytest.raises(MarqueError, match=f"{name} is about other weights"):
         card(checkpoint, figure)
 
 
 def test_measures_of_validation_photos_are_refused(checkpoint):
     change(checkpoint / "metrics.json", "split", name="validation")
-    with pytest.raises(CardError, match="tells of validation photos"):
+    with pytest.raises(MarqueError, match="tells of validation photos"):
         card(checkpoint, figure)
 
 

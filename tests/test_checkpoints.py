@@ -13,7 +13,8 @@ from others import timm_scores, transformers_scores
 from safetensors.torch import load_file, save_file
 
 from space import checkpoints
-from space.checkpoints import REQUIRED, CheckpointError, file_hash, open_checkpoint
+from space.checkpoints import REQUIRED, file_hash, open_checkpoint
+from space.errors import CheckpointError
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
 from space.recognizer import CarRecognizer

@@ -17,6 +17,7 @@ from filelock import FileLock
 from photo_server import Answer, PhotoServer, photo_bytes
 from PIL import Image
 
+from space.errors import DataError
 from space.labels import Car
 from trainer import collect
 from trainer.collection import connections, pipeline
@@ -24,7 +25,6 @@ from trainer.collection.connections import is_public
 from trainer.collection.download import download
 from trainer.collection.fetcher import FAILED, LATER, OK, FetchPolicy
 from trainer.collection.table import read_table
-from trainer.data.source import DataError
 from trainer.data.sources import read_source
 
 ROOT = Path(__file__).parent.parent

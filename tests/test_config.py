@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.training.config import (
-    ConfigError,
-    TrainConfig,
-    build_parser,
-    parse_config,
-    read_recipe,
-)
+from space.errors import MarqueError
+from trainer.training.config import TrainConfig, build_parser, parse_config, read_recipe
 
 NEEDED = ["--data", "cars=photos", "--out", "runs/x"]
 
@@ -47,12 +42,12 @@ NEEDED = ["--data", "cars=photos", "--out", "runs/x"]
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(MarqueError, match=message):
         TrainConfig(data=("cars",), out=Path("runs/x"), **settings)
 
 
 def test_a_run_without_photos_is_refused():
-    with pytest.raises(ConfigError, match="--data is missing"):
+    with pytest.raises(MarqueError, match="--data is missing"):
         TrainConfig(out=Path("runs/x"))
 
 
@@ -106,12 +101,12 @@ def test_a_recipe_may_bring_the_data_and_the_command_line_other_data(tmp_path):
 )
 def test_a_wrong_recipe_is_refused_by_file_and_key(tmp_path, text, message):
     (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(MarqueError, match=message):
         read_recipe(str(tmp_path / "mine.toml"))
 
 
 def test_an_unknown_recipe_names_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"there is no nothing\.toml \(known recipes: .*smoke"):
+    with pytest.raises(MarqueError, match=r"there is no nothing\.toml \(known recipes: .*smoke"):
         read_recipe("nothing")
 
 

@@ -11,9 +11,9 @@ from conftest import draw_car
 from PIL import Image
 from test_copies import black_out, shrink
 
+from space.errors import DataError
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.dataset import load_data, read_photos
-from trainer.data.source import DataError
 from trainer.data.splits import EXCLUDED, TEST, TRAIN, VALIDATION, Scheme, write_split
 from trainer.make_split import main as make_split
 

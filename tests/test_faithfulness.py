@@ -15,7 +15,8 @@ from pytorch_grad_cam import GradCAM, HiResCAM
 from timm.layers import SelectAdaptivePool2d
 
 from space.checkpoints import open_checkpoint
-from space.photos import PhotoError, load_photo
+from space.errors import PhotoError
+from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST
 from trainer.evaluation.explainer import Explainer, last_stage, pooled_layer

@@ -5,7 +5,7 @@ import pytest
 from conftest import SIGHTS, calibrate
 from safetensors.numpy import load_file, save_file
 
-from space.checkpoints import CheckpointError
+from space.errors import CheckpointError
 from space.gate import CAR, GATE, KINDS, OTHER, PART, FeatureGate
 from space.recognizer import CarRecognizer
 

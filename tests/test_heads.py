@@ -8,14 +8,14 @@ import timm
 import torch
 from conftest import TINY_LABELS
 
-from space.checkpoints import CheckpointError, open_checkpoint
+from space.checkpoints import open_checkpoint
+from space.errors import CheckpointError, MarqueError
 from space.heads import MlpHead
 from space.labels import parse_label
 from trainer.data.cache import geometry
 from trainer.training.checkpoints import save_checkpoint
 from trainer.training.heads import CosineHead, JointHead, attach_head, fold_head
 from trainer.training.settings import NetworkSettings
-from trainer.weights import WeightsError
 
 CARS = [
     parse_label(label)
@@ -130,7 +130,7 @@ def test_an_mlp_head_has_the_widths_asked_for():
 
 def test_a_network_without_a_linear_head_is_refused():
     model = timm.create_model("test_efficientnet", num_classes=0)
-    with pytest.raises(WeightsError, match="not one linear layer; take --head linear"):
+    with pytest.raises(MarqueError, match="not one linear layer; take --head linear"):
         attach_head(model, replace(NetworkSettings(), head="joint"), CARS)
 
 

@@ -116,6 +116,7 @@ def test_space_exports_what_its_users_need():
         "CarRecognizer",
         "CheckpointError",
         "MakeScore",
+        "MarqueError",
         "ModelScore",
         "PhotoError",
         "Plausible",

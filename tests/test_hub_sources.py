@@ -20,12 +20,12 @@ from conftest import TINY_LABELS, draw_car, save_tiny_checkpoint
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from safetensors.torch import save
 
-from space.checkpoints import REQUIRED, CheckpointError, open_checkpoint
+from space.checkpoints import REQUIRED, open_checkpoint
+from space.errors import CheckpointError, DataError, MarqueError
 from space.recognizer import CarRecognizer
-from trainer.data.source import DataError
 from trainer.data.sources import read_source
 from trainer.evaluate import main as evaluate
-from trainer.weights import WeightsError, create_model
+from trainer.weights import create_model
 
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
 PHOTOS_PER_CLASS = 4
@@ -401,9 +401,9 @@ def test_starting_weights_come_from_the_hub(hub, reader):
 
 def test_starting_weights_that_the_hub_does_not_have(hub, reader):
     message = r"the Hub did not give timm/test_resnet\.r160_in1k \(.*--weights none"
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(MarqueError, match=message):
         reader(started, "test_resnet")
-    with hub.down(), pytest.raises(WeightsError, match=message):
+    with hub.down(), pytest.raises(MarqueError, match=message):
         reader(at_once, started, "test_resnet")
 
 
@@ -411,11 +411,11 @@ def test_starting_weights_whose_connection_breaks(hub, reader):
     published = timm.create_model("test_vit").state_dict()
     repo = hub.add_repo("timm/test_vit.r160_in1k", {"model.safetensors": save(published)})
     repo.broken_after = 50_000
-    with pytest.raises(WeightsError, match="the Hub did not give timm/test_vit"):
+    with pytest.raises(MarqueError, match="the Hub did not give timm/test_vit"):
         reader(impatient, started, "test_vit")
 
 
 def test_starting_weights_that_are_damaged(hub, reader):
     hub.add_repo("timm/test_vit2.r160_in1k", {"model.safetensors": b"not weights"})
-    with pytest.raises(WeightsError, match="the Hub did not give timm/test_vit2"):
+    with pytest.raises(MarqueError, match="the Hub did not give timm/test_vit2"):
         reader(started, "test_vit2")

@@ -11,7 +11,8 @@ from conftest import TINY_DATA_CONFIG, TINY_LABELS, draw_car, save_tiny_checkpoi
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from space.checkpoints import GRAPH, CheckpointError, open_checkpoint
+from space.checkpoints import GRAPH, open_checkpoint
+from space.errors import CheckpointError
 from space.network import OnnxEngine, engine_of
 from space.pytorch import TorchEngine
 from space.recognizer import CarRecognizer

@@ -7,7 +7,8 @@ import timm
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.training.config import ConfigError, TrainConfig
+from space.errors import MarqueError
+from trainer.training.config import TrainConfig
 from trainer.training.optimization import Schedule, UnfreezeSchedule, build_optimizer, one_cycle
 from trainer.training.sampler import EpochSampler
 
@@ -102,7 +103,7 @@ def test_with_layer_decay_lower_layers_learn_slower():
 
 def test_timm_s_optimizers_are_had_by_name_and_others_refused():
     assert type(build_optimizer(config(optimizer="lion"), network())).__name__ == "Lion"
-    with pytest.raises(ConfigError, match="--optimizer is adamm; timm has none such"):
+    with pytest.raises(MarqueError, match="--optimizer is adamm; timm has none such"):
         build_optimizer(config(optimizer="adamm"), network())
 
 

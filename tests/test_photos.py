@@ -13,7 +13,8 @@ from conftest import draw_car
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from space import photos
-from space.photos import PhotoError, load_photo
+from space.errors import PhotoError
+from space.photos import load_photo
 
 ORANGE, WHITE, GREY = (204, 102, 51), (255, 255, 255), (128, 128, 128)
 

@@ -24,16 +24,16 @@ from space.checkpoints import (
     REQUIRED,
     SERVING_FILES,
     WEIGHTS,
-    CheckpointError,
     open_checkpoint,
     write_json,
 )
 from space.cli import main as recognize
+from space.errors import CheckpointError, MarqueError
 from space.recognizer import CarRecognizer
 from trainer.publish import main
 from trainer.publishing import model as module
 from trainer.publishing import upload
-from trainer.publishing.model import PublishError, check_complete
+from trainer.publishing.model import check_complete
 
 MEASURED = {"calibration.json", "gate.safetensors", "metrics.json"}
 FIGURES = {f"figures/{name}" for name in CHARTS}
@@ -290,12 +290,12 @@ def test_a_dry_run_leaves_a_stale_card(hub, call, folder):
 @pytest.mark.parametrize("name", sorted({*REQUIRED, *MEASURED}))
 def test_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(PublishError, match=rf"is not complete; it lacks {re.escape(name)} \("):
+    with pytest.raises(MarqueError, match=rf"is not complete; it lacks {re.escape(name)} \("):
         check_complete(folder)
 
 
 def test_all_that_is_missing_is_named_with_what_writes_it(tiny_checkpoint):
-    with pytest.raises(PublishError) as caught:
+    with pytest.raises(MarqueError) as caught:
         check_complete(tiny_checkpoint)
     assert re.search(r"calibration\.json \(python -m trainer\.evaluate .*\)", str(caught.value))
     assert "metrics.json (python -m trainer.evaluate" in str(caught.value)

@@ -13,9 +13,10 @@ from torch.distributed.run import get_args_parser
 
 import space.checkpoints  # noqa: F401  # makes marque_cnn known to timm
 from space.checkpoints import GRAPH, open_checkpoint
+from space.errors import MarqueError
 from trainer.data.toys import CLASSES
 from trainer.toys import main as draw_toys
-from trainer.training.config import RECIPES, ConfigError, TrainConfig, parse_config, read_recipe
+from trainer.training.config import RECIPES, TrainConfig, parse_config, read_recipe
 from trainer.training.optimization import build_optimizer
 from trainer.weights import create_model
 
@@ -102,7 +103,7 @@ def test_a_file_of_your_own_is_a_recipe(tmp_path):
 def test_a_wrong_recipe_is_refused_by_name(tmp_path, content, named):
     path = tmp_path / "wrong.toml"
     path.write_text(content)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(MarqueError) as refused:
         read_recipe(str(path))
     for part in [str(path), *named]:
         assert part in str(refused.value)
@@ -125,7 +126,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(tmp_path, capsys):
 
 
 def test_distilling_without_a_teacher_is_refused():
-    with pytest.raises(ConfigError, match=r"--teacher-share is 0\.7.*--teacher"):
+    with pytest.raises(MarqueError, match=r"--teacher-share is 0\.7.*--teacher"):
         TrainConfig(data=("cars=photos",), **read_recipe("distil"))
 
 

@@ -17,11 +17,11 @@ from test_checkpoints import change_config
 
 from space.answers import Plausible, Recognition
 from space.boxes import Box, corners, crop
-from space.checkpoints import CheckpointError
+from space.errors import CheckpointError, PhotoError
 from space.explain import MAX_SIDE
 from space.gate import KINDS
 from space.labels import parse_label
-from space.photos import PhotoError, load_photo
+from space.photos import load_photo
 from space.preprocessing import CarCrop, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.evaluation.scenes import pasted

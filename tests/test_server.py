@@ -24,9 +24,10 @@ from test_strangers import answered, post, raw, upload
 
 from benchmarks import load
 from space import server, uploads
+from space.errors import MarqueError
 from space.guard import MAX_CALL_BYTES, MAX_LARGE_CALLS_BYTES, MAX_VALUES, Guard
 from space.printable import printable
-from space.server import PatientProtocol, ServerError, hosts, prepare
+from space.server import PatientProtocol, hosts, prepare
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,7 +62,7 @@ def environment(monkeypatch, tmp_path):
 )
 def test_a_bad_environment_is_said_with_the_next_step(environment, variables, message):
     environment(**variables)
-    with pytest.raises(ServerError, match=message):
+    with pytest.raises(MarqueError, match=message):
         prepare()
 
 

@@ -13,9 +13,10 @@ from conftest import draw_car
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from scipy.io import savemat
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.data.classes import match, unite
-from trainer.data.source import Columns, DataError
+from trainer.data.source import Columns
 from trainer.data.sources import read_source, read_sources
 from trainer.data.sources.mat import read_array
 from trainer.data.sources.stanford import LABELS

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import join, read_specifications
 from trainer.data.names import car_of
-from trainer.data.source import DataError
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.source import DataError
+from space.errors import DataError
 from trainer.data.splits import (
     EXCLUDED,
     TEST,

@@ -19,13 +19,13 @@ from hub import Repo
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint, read_license
+from space.errors import DataError, MarqueError
 from space.photos import load_photo
 from space.transforms import to_pixels
 from trainer.data.cache import PhotoCache, geometry
-from trainer.data.source import DataError
 from trainer.evaluate import main as evaluate
 from trainer.make_split import main as make_split
-from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.config import TrainConfig
 from trainer.training.hub_stream import open_stream
 from trainer.training.streaming import StreamedPhotos, keep_validation
 
@@ -468,5 +468,5 @@ def test_a_data_set_that_is_not_there_is_one_clear_line(run, tmp_path):
 )
 def test_settings_that_contradict_a_stream(settings, message):
     options = {"data": ("cars=org/cars",), "out": Path("x"), "stream": True} | settings
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(MarqueError, match=message):
         TrainConfig(**options)

@@ -19,11 +19,10 @@ from conftest import draw_car
 from safetensors.torch import load_file
 
 from space.checkpoints import open_checkpoint, read_license
-from trainer.data.source import DataError
+from space.errors import DataError, MarqueError
 from trainer.evaluate import main as evaluate
 from trainer.train import train
 from trainer.training.config import parse_config
-from trainer.training.loop import TrainingError
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
@@ -213,12 +212,12 @@ def test_ctrl_c_says_how_to_go_on(photos, tmp_path):
 
 
 def test_resuming_with_other_settings_is_refused(photos, finished):
-    with pytest.raises(TrainingError, match="--epochs is 9, but the run to resume has 3"):
+    with pytest.raises(MarqueError, match="--epochs is 9, but the run to resume has 3"):
         train_here(command(photos, finished, "--resume", "--epochs=9"))
 
 
 def test_a_finished_run_is_not_overwritten(photos, finished):
-    with pytest.raises(TrainingError, match="add --resume"):
+    with pytest.raises(MarqueError, match="add --resume"):
         train_here(command(photos, finished))
 
 

@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 from huggingface_hub import HfApi
 
+from space.errors import MarqueError
 from trainer.publishing import upload as uploads
-from trainer.publishing.upload import UploadError, files_below, upload
+from trainer.publishing.upload import files_below, upload
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_what_the_folder_lost_goes_in_the_same_commit(hub, call, folder):
 
 def test_somebody_elses_work_is_left_alone(hub, call, folder):
     repo = hub.add_repo("org/poems", {"poems.txt": b"roses"}, "dataset")
-    with pytest.raises(UploadError, match=r"org/poems holds something else \(poems\.txt and no"):
+    with pytest.raises(MarqueError, match=r"org/poems holds something else \(poems\.txt and no"):
         call(send, folder, "org/poems")
     assert list(repo.files) == ["poems.txt"]
 
@@ -89,7 +90,7 @@ def test_private_means_private(hub, call, folder):
     call(send, folder, "org/secret", True)
     assert hub.repo("org/secret", "dataset").private
     call(send, folder, "org/known")
-    with pytest.raises(UploadError, match="org/known is there already and public"):
+    with pytest.raises(MarqueError, match="org/known is there already and public"):
         call(send, folder, "org/known", True)
 
 
@@ -103,14 +104,14 @@ def test_private_means_private(hub, call, folder):
     ],
 )
 def test_who_may_not_is_told_why(hub, call, folder, token, repo_id, message):
-    with pytest.raises(UploadError, match=message):
+    with pytest.raises(MarqueError, match=message):
         call(as_someone, token, send, folder, repo_id)
     with pytest.raises(KeyError):
         hub.repo(repo_id, "dataset")
 
 
 def test_a_hub_that_is_away(hub, call, folder):
-    with hub.down(), pytest.raises(UploadError, match="the Hub cannot be reached"):
+    with hub.down(), pytest.raises(MarqueError, match="the Hub cannot be reached"):
         call(as_someone, "hf_ada", send, folder, "org/x")
 
 
@@ -127,7 +128,7 @@ def test_a_dry_run_sends_nothing(hub, call, folder):
 )
 def test_a_readme_that_the_hub_would_not_take(hub, call, folder, license, why):
     (folder / "README.md").write_text(f"---\nlicense: {license}\n---\n")
-    with pytest.raises(UploadError, match=rf"README\.md is not in order: {why}"):
+    with pytest.raises(MarqueError, match=rf"README\.md is not in order: {why}"):
         call(send, folder, "org/untidy")
     with pytest.raises(KeyError):  # nor is there an empty repository now
         hub.repo("org/untidy", "dataset")
@@ -149,5 +150,5 @@ def lossy(folder: Path, repo: str) -> None:
 
 def test_what_did_not_arrive_is_named(call, folder):
     message = r"org/lossy does not hold what was sent: data/train\.parquet"
-    with pytest.raises(UploadError, match=message):
+    with pytest.raises(MarqueError, match=message):
         call(lossy, folder, "org/lossy")

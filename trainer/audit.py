@@ -11,15 +11,14 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from space.errors import MarqueError
 from space.walk import user_path
 from trainer.auditing.files import in_words, write_audit
 from trainer.auditing.find import audit_photos
 from trainer.data.dataset import read_photos
 from trainer.data.exteriors import score_exteriors
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.data.source import DataError
 from trainer.provenance import git_revision
-from trainer.weights import WeightsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scores = None
         if not options.no_network:
             scores = score_exteriors(data.photos, pixels, data.rows)
-    except (DataError, WeightsError) as error:
+    except MarqueError as error:
         print(f"audit: {error}", file=sys.stderr)
         return 1
     command = ["trainer.audit", *(sys.argv[1:] if arguments is None else arguments)]

@@ -21,11 +21,11 @@ from space.checkpoints import (
     CONFIG,
     TRAINING,
     WEIGHTS,
-    CheckpointError,
     open_checkpoint,
     read_license,
     write_json,
 )
+from space.errors import CheckpointError
 from space.walk import user_path
 from trainer.training.checkpoints import write_graph
 

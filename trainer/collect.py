@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from space.errors import DataError
 from space.walk import user_path
 from trainer.collection.fetcher import FetchPolicy
 from trainer.collection.pipeline import PHOTOS, Collection, collect
-from trainer.data.source import DataError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from space.checkpoints import CheckpointError
+from space.errors import MarqueError
 from space.hub import repo_id
 from trainer.publishing.space import stage
-from trainer.publishing.upload import UploadError, files_below, upload
+from trainer.publishing.upload import files_below, upload
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 private=options.private,
                 dry_run=options.dry_run,
             )
-    except (CheckpointError, UploadError) as error:
+    except MarqueError as error:
         print(f"deploy: {error}", file=sys.stderr)
         return 1
     return 0

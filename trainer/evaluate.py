@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, CheckpointError, file_hash, write_json
+from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, file_hash, write_json
+from space.errors import DataError
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.options import add_data_options, columns_of
-from trainer.data.source import DataError, photos_below
+from trainer.data.source import photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         metrics = evaluate(options)
-    except (CheckpointError, DataError) as error:
+    except MarqueError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     metrics["command"] = command_line("python -m trainer.evaluate", arguments)

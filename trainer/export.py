@@ -9,9 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from space.checkpoints import GRAPH, CheckpointError
+from space.checkpoints import GRAPH
+from space.errors import MarqueError
 from space.walk import user_path
-from trainer.training.graph import ExportError, export
+from trainer.training.graph import export
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         apart = export(options.checkpoint)
-    except (CheckpointError, ExportError) as error:
+    except MarqueError as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     size = (options.checkpoint / GRAPH).stat().st_size

@@ -7,12 +7,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from space.errors import MarqueError
 from space.walk import user_path
 from trainer.data.dataset import load_data
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.data.source import DataError
 from trainer.data.splits import Scheme, write_split
-from trainer.weights import WeightsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             series=dict(options.series),
             seen=options.seen,
         )
-    except (DataError, WeightsError) as error:
+    except MarqueError as error:
         print(f"make_split: {error}", file=sys.stderr)
         return 1
     write_split(options.out, data.photos)

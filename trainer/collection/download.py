@@ -16,8 +16,8 @@ import httpx2
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from space.errors import DataError
 from trainer.collection.fetcher import FAILED, LATER, OK, Download, Fetcher, FetchPolicy
-from trainer.data.source import DataError
 
 
 def download(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx2
 
-from space.photos import MAX_BYTES, PhotoError, load_photo
+from space.errors import PhotoError
+from space.photos import MAX_BYTES, load_photo
 from trainer.collection.connections import NoSuchNameError, RefusedError, Transport, deadline
 
 USER_AGENT = "Marque (collects photos for training a car recognizer; python-httpx2)"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.collection.download import download
 from trainer.collection.fetcher import LATER, OK, Download, FetchPolicy
@@ -18,7 +19,6 @@ from trainer.collection.table import Table, read_table
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.copies import find_copies
 from trainer.data.exteriors import score_exteriors
-from trainer.data.source import DataError
 from trainer.data.splits import Photo
 
 PHOTOS = "photos"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.collection.spec_columns import (
     Blanked,
@@ -28,7 +29,6 @@ from trainer.collection.table import (
     read_cells,
 )
 from trainer.data.names import normal
-from trainer.data.source import DataError
 
 Identity = tuple[str, str, int | None]
 

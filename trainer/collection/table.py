@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.data.names import car_label, car_of, find_make, normal, spelling
-from trainer.data.source import DataError, Problem
+from trainer.data.source import Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
 MODEL_COLUMNS = ("model", "modelname", "carmodel")

@@ -22,7 +22,8 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from space.boxes import WHOLE, Box, crop, grown, within
-from space.photos import PhotoError, load_photo
+from space.errors import PhotoError
+from space.photos import load_photo
 from space.transforms import GEOMETRY_KEYS, to_pixels
 from trainer.data.boxes import CarBoxes
 from trainer.data.source import content_key

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from space.errors import DataError
 from space.labels import Car, unfit_text
 from trainer.data.names import spelling
-from trainer.data.source import DataError, Source
+from trainer.data.source import Source
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from space.errors import DataError
 from trainer.data.cache import CachedPhotos, PhotoCache
 from trainer.data.classes import Classes, unite
 from trainer.data.copies import Copies, find_copies
 from trainer.data.exteriors import ExteriorScores, score_exteriors
-from trainer.data.source import Columns, DataError, Problem, Source
+from trainer.data.source import Columns, Problem, Source
 from trainer.data.sources import read_sources
 from trainer.data.splits import (
     SPLITS,

@@ -103,7 +103,7 @@ def score_exteriors(
         rows: where each photo's pixels are.
 
     Raises:
-        WeightsError: the ImageNet weights of `NETWORK` cannot be had.
+        MarqueError: the ImageNet weights of `NETWORK` cannot be had.
     """
     keep_freed_memory()
     model, _ = imagenet_classifier(NETWORK)

@@ -24,10 +24,6 @@ OFFICIAL = {
 }
 
 
-class DataError(ValueError):
-    """A dataset cannot be read; the message says which, why, and what to do."""
-
-
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a Hub dataset hold the picture and its class."""

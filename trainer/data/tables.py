@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.data.source import DataError
+from space.errors import DataError
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

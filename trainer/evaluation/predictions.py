@@ -9,13 +9,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from space.boxes import Box
+from space.errors import DataError, PhotoError
 from space.network import Outputs
-from space.photos import PhotoError, load_photo
+from space.photos import load_photo
 from space.preprocessing import Prepared
 from space.recognizer import BATCH_SIZE, CarRecognizer
 from trainer.data.classes import match
 from trainer.data.copies import BLACK
-from trainer.data.source import Columns, DataError
+from trainer.data.source import Columns
 from trainer.data.sources import read_sources
 from trainer.data.splits import EXCLUDED, read_split
 

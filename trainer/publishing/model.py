@@ -21,6 +21,7 @@ from space.checkpoints import (
     checkpoint_of,
     open_checkpoint,
 )
+from space.errors import MarqueError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
 from trainer.publishing.upload import upload
@@ -28,10 +29,6 @@ from trainer.training.graph import TOLERANCE, difference, export
 
 _FORMER = {"latency.json"}  # what earlier versions sent beside the files of today
 _SHOWN = re.compile(rf"\b{FIGURES}/[\w-]+\.png\b")
-
-
-class PublishError(ValueError):
-    """The checkpoint cannot be published; the message says why and what to do."""
 
 
 def publish(
@@ -50,11 +47,11 @@ def publish(
         dry_run: everything but the writing, on the Hub and here.
 
     Raises:
-        PublishError: something is missing, or was not measured with these weights.
-        CardError: the card cannot be written.
+        MarqueError: something is missing, or was not measured with these weights.
+        MarqueError: the card cannot be written.
         CheckpointError: the checkpoint cannot be opened.
-        ExportError: the network has no graph that answers as it does.
-        UploadError: the Hub refuses, see `trainer.publishing.upload.upload`.
+        MarqueError: the network has no graph that answers as it does.
+        MarqueError: the Hub refuses, see `trainer.publishing.upload.upload`.
     """
     folder = checkpoint_of(run)
     check_complete(folder)
@@ -91,10 +88,10 @@ def check_complete(folder: Path) -> None:
     """Looks for all that training and evaluating write.
 
     Raises:
-        PublishError: some files are missing; the message names each and what writes it.
+        MarqueError: some files are missing; the message names each and what writes it.
     """
     if not folder.is_dir():
-        raise PublishError(f"there is no folder {folder}")
+        raise MarqueError(f"there is no folder {folder}")
     path = shlex.quote(str(folder))
     evaluate = f"python -m trainer.evaluate {path} --data NAME=FOLDER --split-file FILE"
     needed = dict.fromkeys(REQUIRED, "trainer/train.py")
@@ -103,7 +100,7 @@ def check_complete(folder: Path) -> None:
         needed[GATE] = evaluate
     missing = [f"{name} ({how})" for name, how in needed.items() if not (folder / name).is_file()]
     if missing:
-        raise PublishError(f"{folder} is not complete; it lacks {', '.join(missing)}")
+        raise MarqueError(f"{folder} is not complete; it lacks {', '.join(missing)}")
 
 
 def _names(folder: Path) -> list[str]:
@@ -131,7 +128,7 @@ def _check_measured(checkpoint: Checkpoint) -> None:
     CarRecognizer(checkpoint)
     measured = _read_json(checkpoint.folder / METRICS).get("weights")
     if measured != checkpoint.revision:
-        raise PublishError(
+        raise MarqueError(
             f"{checkpoint.folder / METRICS} was measured with the weights {measured}, but those "
             f"beside it are {checkpoint.revision}; measure again with `python -m trainer.evaluate`"
         )
@@ -142,7 +139,7 @@ def _check_graph(checkpoint: Checkpoint) -> None:
     if (checkpoint.folder / GRAPH).is_file():
         apart = difference(checkpoint, checkpoint.folder)
         if apart > TOLERANCE:
-            raise PublishError(
+            raise MarqueError(
                 f"{checkpoint.folder / GRAPH} answers otherwise than the network, by up to "
                 f"{apart:.1e} of the largest value; write it again with "
                 f"`python -m trainer.export {shlex.quote(str(checkpoint.folder))}`"
@@ -155,7 +152,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise PublishError(f"{path} is not valid JSON: {error}") from None
+        raise MarqueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise PublishError(f"{path} should hold one JSON object")
+        raise MarqueError(f"{path} should hold one JSON object")
     return content

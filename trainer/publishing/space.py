@@ -21,7 +21,8 @@ from space.checkpoints import (
     open_checkpoint,
 )
 from space.detector import NANODET
-from trainer.publishing.upload import UploadError, explained
+from space.errors import MarqueError
+from trainer.publishing.upload import explained
 
 ROOT = Path(__file__).parents[2]
 _APP = ROOT / "app.py"
@@ -62,10 +63,10 @@ def stage(folder: Path, model: str | None = None) -> None:
 
     Raises:
         CheckpointError: the model cannot be had, or is none that the page could open.
-        UploadError: it is not on the Hub or has no graph, or this is not Marque's repository.
+        MarqueError: it is not on the Hub or has no graph, or this is not Marque's repository.
     """
     if not _APP.is_file():
-        raise UploadError(f"{_APP} is missing: deploy from a copy of Marque's repository")
+        raise MarqueError(f"{_APP} is missing: deploy from a copy of Marque's repository")
     for path in (_APP, ROOT / "requirements.txt", ROOT / "LICENSE"):
         shutil.copyfile(path, folder / path.name)
     (folder / "space").mkdir()
@@ -81,13 +82,13 @@ def stage(folder: Path, model: str | None = None) -> None:
         about = _BUNDLED_MODEL
     else:
         if Path(model).is_dir():
-            raise UploadError(
+            raise MarqueError(
                 f"{model} is a folder; a Space finds its model on the Hub: send it there with "
                 "`python -m trainer.publish`"
             )
         checkpoint = open_checkpoint(model)  # what does not open here would not open there
         if not checkpoint.has_graph:
-            raise UploadError(
+            raise MarqueError(
                 f"{model} has no {GRAPH}, and a Space answers without PyTorch; write it with "
                 "`python -m trainer.export FOLDER` and publish the model again"
             )

@@ -30,6 +30,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from space.checkpoints import CARD, REVISION, file_hash
+from space.errors import MarqueError
 
 Kind = Literal["model", "dataset", "space"]
 
@@ -37,10 +38,6 @@ NEW, CHANGED, SAME, REMOVED = "new", "changed", "unchanged", "removed"
 
 # What the Hub puts into a new repository by itself.
 _FIRST_FILES = {".gitattributes", CARD}
-
-
-class UploadError(ValueError):
-    """Something cannot be sent; the message says why and what to do."""
 
 
 def tag_name(text: str) -> str:
@@ -85,7 +82,7 @@ def check_login() -> str:
     """Asks the Hub who is logged in, before long work whose result is to go there.
 
     Raises:
-        UploadError: nobody is, the Hub does not know the token, or it cannot be reached.
+        MarqueError: nobody is, the Hub does not know the token, or it cannot be reached.
     """
     with explained("the Hub"):
         return _who(HfApi())
@@ -121,7 +118,7 @@ def upload(
         The commit that the repository stands on then; None after a dry run.
 
     Raises:
-        UploadError: nobody is logged in, the Hub refuses or cannot be reached, the repository is
+        MarqueError: nobody is logged in, the Hub refuses or cannot be reached, the repository is
             public where a private one is asked for, holds other work or a tag of that name, or
             does not hold what was sent.
     """
@@ -132,12 +129,12 @@ def upload(
         url = f"{api.endpoint}/{'' if kind == 'model' else kind + 's/'}{repo}"
         others = set(remote.files) - _FIRST_FILES
         if mark and others and mark not in others:
-            raise UploadError(
+            raise MarqueError(
                 f"the {kind} {repo} holds something else ({min(others)} and no {mark}); choose "
                 "another name, or delete it first"
             )
         if private and remote.head and not remote.private:
-            raise UploadError(
+            raise MarqueError(
                 f"{repo} is there already and public, which --private does not change; "
                 f"make it private at {url}/settings, or choose another name"
             )
@@ -150,7 +147,7 @@ def upload(
             print(f"{state:>9} {size:>12}  {name}")
         changes = {name: state for name, state in states.items() if state != SAME}
         if remote.tagged and (changes or remote.tagged != remote.head):
-            raise UploadError(
+            raise MarqueError(
                 f"{repo} has a tag {tag} already, on other files (commit {remote.tagged}); "
                 "choose another name for what goes up now"
             )
@@ -172,7 +169,7 @@ def upload(
         if changes:
             found = _states(folder, names, _look_at(api, repo, kind, None), removable)
             if wrong := [name for name, state in found.items() if state != SAME]:
-                raise UploadError(f"{url} does not hold what was sent: {', '.join(wrong)}")
+                raise MarqueError(f"{url} does not hold what was sent: {', '.join(wrong)}")
     print(f"{url} is at {head}" + (f", tagged {tag}" if tag else ""))
     return head
 
@@ -185,21 +182,21 @@ def explained(repo: str) -> Iterator[None]:
         repo: what it is asked for.
 
     Raises:
-        UploadError: in place of what the client library raises.
+        MarqueError: in place of what the client library raises.
     """
     try:
         yield
     except LocalTokenNotFoundError:
-        raise UploadError(
+        raise MarqueError(
             "nobody is logged in: log in with `hf auth login`, or set HF_TOKEN to a token that "
             "may write"
         ) from None
     except (HFValidationError, OIDCError) as error:
-        raise UploadError(f"{repo}: {error}") from None
+        raise MarqueError(f"{repo}: {error}") from None
     except HfHubHTTPError as error:
-        raise UploadError(_refusal(error, repo)) from error
+        raise MarqueError(_refusal(error, repo)) from error
     except (httpx2.TransportError, OfflineModeIsEnabled) as error:
-        raise UploadError(
+        raise MarqueError(
             f"the Hub cannot be reached ({error}); run the same command again when it can"
         ) from error
 
@@ -251,7 +248,7 @@ def _check_card(path: Path, kind: Kind) -> None:
     """Asks the Hub whether it takes a card, before a repository is made for it.
 
     Raises:
-        UploadError: it does not, for the reason that it gives.
+        MarqueError: it does not, for the reason that it gives.
     """
     try:
         RepoCard(path.read_text("utf-8"), ignore_metadata_errors=True).validate(repo_type=kind)
@@ -261,7 +258,7 @@ def _check_card(path: Path, kind: Kind) -> None:
         said = str(error)
         with suppress(ValueError, KeyError, TypeError):  # the Hub answers in JSON
             said = "; ".join(item["message"] for item in json.loads(said)["errors"])
-        raise UploadError(f"the head of {path.name} is not in order: {said}") from error
+        raise MarqueError(f"the head of {path.name} is not in order: {said}") from error
 
 
 def _commit(

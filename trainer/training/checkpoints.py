@@ -8,15 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from space.checkpoints import (
-    CLASSES,
-    CONFIG,
-    GRAPH,
-    TRAINING,
-    WEIGHTS,
-    CheckpointError,
-    write_json,
-)
+from space.checkpoints import CLASSES, CONFIG, GRAPH, TRAINING, WEIGHTS, write_json
+from space.errors import CheckpointError
 from space.heads import MlpHead
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
@@ -103,11 +96,13 @@ def write_graph(folder: Path) -> str:
     A network that has none is no error: PyTorch answers for it where that is installed.
     """
     from trainer.training.graph import (  # takes seconds, and only the end needs it
-        ExportError,
+        MarqueError,
         export,
     )
 
     try:
         return f"{folder / GRAPH}: differs from PyTorch by at most {export(folder):.0e}"
-    except ExportError as error:
+    except CheckpointError:
+        raise
+    except MarqueError as error:
         return f"no graph, so PyTorch has to answer for this checkpoint: {error}"

@@ -7,8 +7,9 @@ from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from space.errors import DataError, MarqueError
 from space.walk import user_path
-from trainer.data.source import Columns, DataError
+from trainer.data.source import Columns
 from trainer.data.splits import Scheme
 from trainer.training.settings import (
     MARGIN_HEADS,
@@ -23,10 +24,6 @@ from trainer.training.settings import (
 from trainer.weights import RANDOM
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-class ConfigError(ValueError):
-    """A setting is wrong or two contradict; the message names field and value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +44,12 @@ class TrainConfig(
 
     def _check(self, ok: bool, name: str, rule: str) -> None:
         if not ok:
-            raise ConfigError(f"{option_of(name)} is {getattr(self, name)}; {rule}")
+            raise MarqueError(f"{option_of(name)} is {getattr(self, name)}; {rule}")
 
     def _check_values(self) -> None:
         check = self._check
         if not self.data:
-            raise ConfigError("--data is missing; give at least one dataset")
+            raise MarqueError("--data is missing; give at least one dataset")
         for name in (
             *("epochs", "batch_size", "accumulate", "decay_epochs"),
             *("stream_buffer", "stream_validation"),
@@ -101,7 +98,7 @@ class TrainConfig(
         try:
             scheme = self.scheme
         except DataError as error:
-            raise ConfigError(f"--split: {error}") from None
+            raise MarqueError(f"--split: {error}") from None
         check(scheme.validation > 0, "split", "the epoch is chosen on validation photos")
         mixes = bool(self.mixup or self.cutmix)
         check(
@@ -218,23 +215,23 @@ def read_recipe(name: str) -> dict[str, Any]:
         name: of a file in `trainer/recipes`, or a path that ends in .toml.
 
     Raises:
-        ConfigError: there is none, it is no TOML, or a key is no setting or of another type.
+        MarqueError: there is none, it is no TOML, or a key is no setting or of another type.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
         settings = tomllib.loads(path.read_text("utf-8"))
     except OSError:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(
+        raise MarqueError(
             f"--recipe is {name}; there is no {path.name} (known recipes: {known})"
         ) from None
     except ValueError as error:
-        raise ConfigError(f"--recipe is {name}; {path} is no TOML: {error}") from None
+        raise MarqueError(f"--recipe is {name}; {path} is no TOML: {error}") from None
     by_name = {item.name: item for item in fields(TrainConfig)}
     values = {}
     for key, value in settings.items():
         if key not in by_name or key in ("out", "recipe", "resume"):
-            raise ConfigError(f"{path}: {key} = {value!r} is no setting that a recipe can make")
+            raise MarqueError(f"{path}: {key} = {value!r} is no setting that a recipe can make")
         values[key] = _from_toml(path, by_name[key], value)
     return values
 
@@ -248,7 +245,7 @@ def _from_toml(path: Path, item: Field, value: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise ConfigError(f"{path}: {item.name} is {value!r}; it should be a {kind.__name__}")
+        raise MarqueError(f"{path}: {item.name} is {value!r}; it should be a {kind.__name__}")
     return value
 
 
@@ -301,7 +298,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
         given["data"] = tuple(given["data"])
     try:
         return TrainConfig(**_with_recipe(given))
-    except ConfigError as error:
+    except MarqueError as error:
         parser.error(str(error))
 
 

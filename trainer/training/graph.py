@@ -22,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint, open_checkpoint
+from space.errors import MarqueError
 from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
 from space.pytorch import FeatureExtractor, Slopes, TorchEngine
 from space.transforms import normalize, to_pixels
@@ -50,10 +51,6 @@ _STEPS = [
 ]
 
 
-class ExportError(ValueError):
-    """The network has no graph that answers as it does."""
-
-
 def export(folder: Path) -> float:
     """Writes model.onnx into a checkpoint folder.
 
@@ -63,7 +60,7 @@ def export(folder: Path) -> float:
 
     Raises:
         CheckpointError: the checkpoint cannot be opened.
-        ExportError: PyTorch cannot export the network, or the answers differ. An earlier graph
+        MarqueError: PyTorch cannot export the network, or the answers differ. An earlier graph
             stays as it was.
     """
     checkpoint = open_checkpoint(folder)
@@ -74,7 +71,7 @@ def export(folder: Path) -> float:
         (draft / GRAPH).write_bytes(graph.SerializeToString())
         apart = difference(checkpoint, draft)
         if apart > TOLERANCE:
-            raise ExportError(
+            raise MarqueError(
                 f"the graph of {folder} answers otherwise than the network, by up to {apart:.1e} "
                 "of the largest value; nothing was written"
             )
@@ -86,7 +83,7 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
     """The graph of a checkpoint's network, its weights those of model.safetensors.
 
     Raises:
-        ExportError: PyTorch cannot export the network.
+        MarqueError: PyTorch cannot export the network.
     """
     # Two, since a dimension of one would be taken for one that never changes.
     inputs = torch.zeros(2, *checkpoint.data_config["input_size"])
@@ -105,7 +102,7 @@ def graph_of(checkpoint: Checkpoint) -> onnx.ModelProto:
             )
     except Exception as error:  # whatever a network does that the exporter does not know
         reason = str(error).strip().partition("\n")[0]
-        raise ExportError(f"PyTorch cannot export {checkpoint.source}: {reason}") from error
+        raise MarqueError(f"PyTorch cannot export {checkpoint.source}: {reason}") from error
     # Without this ONNX Runtime would not see that the rest of the weights can be folded.
     optimizer.fold_constants(program.model, should_fold=_is_no_weight)
     optimizer.remove_unused_nodes(program.model)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from space.errors import MarqueError
 from space.heads import MlpHead, replace_classifier
 from space.labels import Car
 from space.levels import Levels
 from trainer.training.settings import MARGIN_HEADS, NetworkSettings
-from trainer.weights import WeightsError
 
 
 class JointHead(nn.Module):
@@ -104,13 +104,13 @@ def attach_head(model: Any, settings: NetworkSettings, cars: Sequence[Car]) -> N
     """Replaces the linear head of a timm network by the one that the settings name.
 
     Raises:
-        WeightsError: the network's head is not one linear layer.
+        MarqueError: the network's head is not one linear layer.
     """
     if settings.head == "linear":
         return
     linear = model.get_classifier()
     if not isinstance(linear, nn.Linear):
-        raise WeightsError(
+        raise MarqueError(
             f"--head is {settings.head}, but the head of this network is a "
             f"{type(linear).__name__}, not one linear layer; take --head linear"
         )

@@ -8,9 +8,10 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Image, IterableDataset
 from huggingface_hub import HfApi
 
+from space.errors import DataError
 from trainer.data.classes import Classes, unite
 from trainer.data.names import car_of
-from trainer.data.source import OFFICIAL, Columns, DataError, Source, features
+from trainer.data.source import OFFICIAL, Columns, Source, features
 from trainer.data.sources import locate
 from trainer.data.sources.hub import READ_ERRORS, check_columns, open_parts, spelled
 from trainer.training.config import TrainConfig

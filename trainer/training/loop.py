@@ -19,6 +19,7 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from space.errors import MarqueError
 from space.pytorch import normalize
 from trainer.data.cache import CachedPhotos, collate
 from trainer.data.classes import Classes
@@ -26,10 +27,6 @@ from trainer.training.augment import Augment
 from trainer.training.config import TrainConfig
 from trainer.training.losses import Objective
 from trainer.training.optimization import Schedule, UnfreezeSchedule, build_optimizer
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Trainer:
             teacher: see `trainer.training.losses.Objective`.
         """
         if not len(train):
-            raise TrainingError(
+            raise MarqueError(
                 f"the training photos are fewer than one batch of {config.batch_size}; "
                 "lower --batch-size"
             )
@@ -231,7 +228,7 @@ class Trainer:
     @staticmethod
     def _check_loss(loss: torch.Tensor, epoch: int) -> None:
         if not loss.isfinite():
-            raise TrainingError(
+            raise MarqueError(
                 f"the training loss is no longer a number in epoch {epoch + 1}: training "
                 "diverged; lower --lr, or set --precision fp32 or a smaller --clip"
             )
@@ -273,7 +270,7 @@ class Trainer:
         """Goes on where the run that wrote this file was.
 
         Raises:
-            TrainingError: the file is damaged, or that run had other settings.
+            MarqueError: the file is damaged, or that run had other settings.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -281,14 +278,14 @@ class Trainer:
                 config = json.loads(file.metadata()["config"])
                 history = [EpochResult(**row) for row in json.loads(file.metadata()["history"])]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"{path} is damaged and cannot be resumed from: {error}") from error
+            raise MarqueError(f"{path} is damaged and cannot be resumed from: {error}") from error
         mine = self._config.as_json()
         # A run that ran out of memory went on with smaller batches, and more of them a step.
         for settings in (mine, config):
             settings["batch_size"] = settings.get("batch_size", 0) * settings.pop("accumulate", 0)
         for name, value in mine.items():
             if config.get(name) != value:
-                raise TrainingError(
+                raise MarqueError(
                     f"--{name.replace('_', '-')} is {value}, but the run to resume has "
                     f"{config.get(name)}; give the same settings, or start again in another --out"
                 )

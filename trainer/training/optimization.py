@@ -9,14 +9,15 @@ from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_grou
 from timm.scheduler import create_scheduler_v2
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.training.config import ConfigError, TrainConfig
+from space.errors import MarqueError
+from trainer.training.config import TrainConfig
 
 
 def build_optimizer(config: TrainConfig, model: Any) -> torch.optim.Optimizer:
     """timm's optimizer of that name over all layers, each with its own peak rate (`peak_lr`).
 
     Raises:
-        ConfigError: timm has no such optimizer.
+        MarqueError: timm has no such optimizer.
     """
     if config.layer_decay < 1:
         groups = param_groups_layer_decay(
@@ -39,7 +40,7 @@ def build_optimizer(config: TrainConfig, model: Any) -> torch.optim.Optimizer:
     try:
         return create_optimizer_v2(split, opt=config.optimizer, lr=config.lr, weight_decay=0)
     except (ValueError, AssertionError, KeyError) as error:
-        raise ConfigError(
+        raise MarqueError(
             f"--optimizer is {config.optimizer}; timm has none such: {error}"
         ) from None
 

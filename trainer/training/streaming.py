@@ -21,12 +21,12 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from space.boxes import WHOLE
-from space.photos import PhotoError, load_photo
+from space.errors import DataError, MarqueError, PhotoError
+from space.photos import load_photo
 from space.transforms import to_pixels
 from trainer.data.cache import CachedPhotos, PhotoCache, collate, geometry
-from trainer.data.source import DataError
 from trainer.data.sources.hub import READ_ERRORS
-from trainer.training.config import ConfigError, TrainConfig
+from trainer.training.config import TrainConfig
 from trainer.training.hub_stream import Stream
 
 _AHEAD = 2  # batches that are read and decoded while the network is busy with another
@@ -66,10 +66,10 @@ def load_streamed(stream: Stream, config: TrainConfig, accelerator: Accelerator)
         A prepared loader with `set_epoch`, as long in every process.
 
     Raises:
-        ConfigError: the batch cannot be shared out evenly.
+        MarqueError: the batch cannot be shared out evenly.
     """
     if config.batch_size % accelerator.num_processes:
-        raise ConfigError(
+        raise MarqueError(
             f"--batch-size is {config.batch_size}; {accelerator.num_processes} processes share "
             "it: make it a multiple of that"
         )

@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 from accelerate import Accelerator
 
-from trainer.training.config import ConfigError, TrainConfig
+from space.errors import MarqueError
+from trainer.training.config import TrainConfig
 from trainer.training.loop import EpochResult
 
 PROJECT = "marque"
@@ -14,12 +15,12 @@ def start_tracker(config: TrainConfig, accelerator: Accelerator) -> None:
     """Opens the tracker that the settings name, with all settings.
 
     Raises:
-        ConfigError: it is not installed.
+        MarqueError: it is not installed.
     """
     if config.tracker == "none":
         return
     if not accelerator.log_with:
-        raise ConfigError(
+        raise MarqueError(
             f"--tracker is {config.tracker}, which is not installed; "
             f"`pip install {config.tracker}` brings it"
         )

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from trainer.data.source import Columns, DataError, Source
+from space.errors import DataError
+from trainer.data.source import Columns, Source
 from trainer.data.sources import algerian, folder, hub, stanford
 from trainer.data.sources.fetch import fetch
 

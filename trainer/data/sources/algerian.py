@@ -7,9 +7,10 @@ pairs.
 
 from pathlib import Path
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.data.names import normal
-from trainer.data.source import Columns, DataError, File, Problem, Source, from_files, photos_below
+from trainer.data.source import Columns, File, Problem, Source, from_files, photos_below
 
 _CARS = {
     "Golf": Car("Volkswagen", "Golf", None),

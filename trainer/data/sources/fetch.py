@@ -4,7 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from trainer.data.source import DataError
+from space.errors import DataError
 
 _KAGGLE = "kaggle:"
 _KAGGLE_STEPS = (

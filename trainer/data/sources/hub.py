@@ -8,9 +8,10 @@ import httpx2
 from datasets import ClassLabel, Dataset, Image, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
 
+from space.errors import DataError
 from space.labels import Car
 from trainer.data.names import car_of
-from trainer.data.source import OFFICIAL, Columns, DataError, Problem, Source, features
+from trainer.data.source import OFFICIAL, Columns, Problem, Source, features
 from trainer.data.sources.stanford import match_label
 
 # What reading from the Hub may raise.

@@ -10,19 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from space.errors import DataError
 from space.labels import Car, parse_label, unfit_text
 from space.walk import is_folder
 from trainer.data.names import normal
-from trainer.data.source import (
-    OFFICIAL,
-    Columns,
-    DataError,
-    File,
-    Problem,
-    Source,
-    from_files,
-    photos_below,
-)
+from trainer.data.source import OFFICIAL, Columns, File, Problem, Source, from_files, photos_below
 from trainer.data.sources.mat import read_array
 
 LABELS = tuple(files(__package__).joinpath("stanford_cars.txt").read_text("utf-8").splitlines())
