@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         average(options.checkpoints, options.out, options.shares)
-    except (CheckpointError, ValueError) as error:
+    except ValueError as error:
         print(f"average: {error}", file=sys.stderr)
         return 1
     if not options.no_graph:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, file_hash, write_json
-from space.errors import DataError
+from space.errors import DataError, MarqueError
 from space.gate import GATE, FeatureGate
 from space.recognizer import CarRecognizer
 from space.walk import user_path
