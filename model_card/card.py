@@ -50,6 +50,7 @@ CHARTS = (
     "worst_pairs.png",
 )
 # What benchmarks/ found out about datasets, told on the card of who trained on them.
+FAITHFULNESS = ROOT / "benchmarks" / "faithfulness.json"
 FINDINGS = {
     "leak": {"algerian_used_cars"},
     "unknown": {"stanford_cars", "algerian_used_cars"},
@@ -254,6 +255,7 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "metrics": metrics,
         "calibration": calibration,
         "speed": metrics.get("speed"),
+        "faithfulness": _faithfulness_of(metrics["weights"]),
         **{
             name: read_json(ROOT / "benchmarks" / f"{name}.json") if names <= {*data} else None
             for name, names in FINDINGS.items()
@@ -280,6 +282,12 @@ def facts(folder: Path, repo: str | None = None) -> dict[str, Any]:
         "years": sorted({car.year for car in checkpoint.cars if car.year is not None}),
         "marque_alone": config["architecture"] == _MARQUE_ALONE or "mlp_head" in config,
     }
+
+
+def _faithfulness_of(weights: str) -> dict[str, Any] | None:
+    """What `benchmarks.faithfulness` found on a checkpoint of these weights."""
+    found = read_json(FAITHFULNESS) if FAITHFULNESS.is_file() else {}
+    return found if found.get("checkpoint") == weights else None
 
 
 def metadata(known: dict[str, Any], text: str) -> ModelCardData:

@@ -11,7 +11,7 @@ Its figures stay as they are; new ones come with `python -m model_card.card spac
 import re
 from typing import Any
 
-from model_card.card import write_card
+from model_card.card import FAITHFULNESS, write_card
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
@@ -53,6 +53,7 @@ def facts() -> dict[str, Any]:
     found["benchmarks"] = {
         name: read_json(ROOT / "benchmarks" / f"{name}.json") for name in BENCHMARKS
     }
+    found["faithfulness"] = read_json(FAITHFULNESS)
     found["speed"] = found["metrics"]["speed"]
     found["megabytes"] = (CHECKPOINT / "model.safetensors").stat().st_size / 1e6
     return found

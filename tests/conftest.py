@@ -196,7 +196,6 @@ def evaluation_of(checkpoint, folder, *more: str, names=("one", "two")) -> list[
     few = [
         "--robustness=8",
         "--scenes=4",
-        "--faithfulness=2",
         f"--split-file={folder / 'split.csv'}",
     ]
     return [str(checkpoint), *specs, *few, *more]

@@ -56,7 +56,6 @@ def test_everything_is_measured_and_written(evaluated):
     rejection = metrics["rejection"]
     assert set(rejection["exteriors"]) == {"one", "two"}
     assert {"photos of other things", "insides and parts", "drawings"} <= set(rejection["others"])
-    assert metrics["faithfulness"]["road"]["photos"] == 2
 
 
 def test_the_figures_lie_beside_the_checkpoint(measured):
@@ -80,7 +79,7 @@ def test_the_checkpoint_opens_calibrated_with_its_gate(evaluated):
 
 def test_a_kept_calibration_stays_as_it_is(evaluated, photos):
     before = (evaluated / "calibration.json").read_bytes()
-    more = ["--keep-calibration", "--robustness=0", "--faithfulness=0"]
+    more = ["--keep-calibration", "--robustness=0"]
     assert main([*evaluation_of(evaluated, photos, names=("one",)), *more]) == 0
     assert (evaluated / "calibration.json").read_bytes() == before
     metrics = json.loads((evaluated / "metrics.json").read_text())
@@ -91,7 +90,7 @@ def test_a_kept_calibration_stays_as_it_is(evaluated, photos):
 
 
 def test_without_photos_of_other_things_there_is_no_gate(checkpoint, photos):
-    more = ["--robustness=0", "--faithfulness=0"]
+    more = ["--robustness=0"]
     assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     assert not (checkpoint / "gate.safetensors").exists()
     assert CarRecognizer.from_pretrained(checkpoint).gate is None
@@ -99,7 +98,7 @@ def test_without_photos_of_other_things_there_is_no_gate(checkpoint, photos):
 
 def test_test_photos_play_no_part_in_the_calibration(checkpoint, photos):
     """Other test photos and other labels of theirs: the same calibration."""
-    more = ["--robustness=0", "--faithfulness=0"]
+    more = ["--robustness=0"]
     assert main([*evaluation_of(checkpoint, photos), *more]) == 0
     first = json.loads((checkpoint / "calibration.json").read_text())
     with (photos / "split.csv").open(newline="") as file:
@@ -119,7 +118,7 @@ def test_without_a_split_file_the_official_test_is_measured(checkpoint, photos, 
             for seed in seeds:
                 draw_car(seed).save(tmp_path / "cars" / part / label / f"{seed}.png")
     arguments = [str(checkpoint), f"--data=cars={tmp_path / 'cars'}", "--keep-calibration"]
-    assert main([*arguments, "--robustness=0", "--faithfulness=0"]) == 0
+    assert main([*arguments, "--robustness=0"]) == 0
     metrics = json.loads((checkpoint / "metrics.json").read_text())
     assert metrics["split"] == {"name": "test", "file_sha256": None, "photos": 8}
 

@@ -14,20 +14,21 @@ from PIL import Image, ImageDraw
 from pytorch_grad_cam import GradCAM, HiResCAM
 from timm.layers import SelectAdaptivePool2d
 
+from benchmarks.faithfulness import (
+    METHODS,
+    RANDOM,
+    Explainer,
+    car_mask,
+    heat_on_cars,
+    last_stage,
+    pooled_layer,
+    road,
+)
 from space.checkpoints import open_checkpoint
 from space.errors import PhotoError
 from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST
-from trainer.evaluation.explainer import Explainer, last_stage, pooled_layer
-from trainer.evaluation.faithfulness import (
-    METHODS,
-    RANDOM,
-    car_mask,
-    heat_on_cars,
-    mean_over_groups,
-    road,
-)
 from trainer.evaluation.predictions import find_photos, predict_photos, siblings_of
 
 BOX = 30  # side of the red patch, of a photo of 64 pixels
@@ -229,19 +230,6 @@ def test_the_mask_has_no_specks_and_no_holes(sees_red):
 
 def test_of_a_black_picture_nothing_is_the_car():
     assert not car_mask(np.zeros((3, 50, 40), np.uint8)).any()
-
-
-def test_the_interval_is_over_groups_not_photos():
-    values = [0.0, 1.0] * 20
-    alone = mean_over_groups(values, [str(number) for number in range(40)])
-    pairs = mean_over_groups(sorted(values), [str(number // 20) for number in range(40)])
-    assert alone["value"] == pairs["value"] == 0.5
-    assert 0.3 < alone["low"] < 0.4
-    assert 0.6 < alone["high"] < 0.7
-    assert (pairs["low"], pairs["high"]) == (0, 1)
-    assert mean_over_groups([0.2, 0.4], ["a", "a"]) == pytest.approx(
-        {"value": 0.3, "low": 0.3, "high": 0.3}
-    )
 
 
 @pytest.mark.parametrize(

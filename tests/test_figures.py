@@ -25,7 +25,7 @@ from trainer.evaluation.figures.confusion import write_confusion
 from trainer.evaluation.figures.gallery import Shown, write_gallery
 from trainer.evaluation.figures.outcome import Outcome
 from trainer.evaluation.figures.pairs import write_worst_pairs
-from trainer.evaluation.figures.style import wilson
+from trainer.evaluation.metrics import wilson
 
 NASTY = (
     "$\\frac{1}$2$ _a_ ^b {c",

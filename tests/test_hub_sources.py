@@ -77,7 +77,7 @@ def cars(spec: str) -> tuple[list[str], list[int], list[bytes]]:
 
 def measured(checkpoint: Path, spec: str) -> dict[str, Any]:
     """What evaluation by the authors' own parts writes."""
-    options = ["--keep-calibration", "--robustness=0", "--faithfulness=0"]
+    options = ["--keep-calibration", "--robustness=0"]
     assert evaluate([str(checkpoint), f"--data={spec}", *options]) == 0
     return json.loads((checkpoint / "metrics.json").read_text("utf-8"))
 

@@ -25,7 +25,6 @@ from space.checkpoints import (
     read_license,
     write_json,
 )
-from space.errors import CheckpointError
 from space.walk import user_path
 from trainer.training.checkpoints import write_graph
 

@@ -95,9 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", type=int, default=300, metavar="PHOTOS",
                         help="how many test photos of each dataset to paste into photos of "
                         "--others; 0 for none (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--faithfulness", type=int, default=50, metavar="PHOTOS",
-                        help="on how many to judge the heat maps; 0 for none, each takes "
-                        "seconds (default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=user_path, metavar="FOLDER",
                         help="where figures and tables go (default: evaluation/ beside "
                         "the checkpoint)")  # fmt: skip
@@ -148,10 +145,6 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         metrics["scenes"] = measure_scenes(recognizer, tested, others, options.scenes)
     if options.robustness:
         metrics["robustness"] = measure.measure_robustness(recognizer, tested, options.robustness)
-    if options.faithfulness:
-        metrics["faithfulness"] = measure.measure_faithfulness(
-            recognizer, tested, predictions, options.faithfulness
-        )
     folder = options.out or options.checkpoint.parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as draft:

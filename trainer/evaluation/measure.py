@@ -12,9 +12,8 @@ from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, YEAR, Recogni
 from space.recognizer import CarRecognizer
 from space.verdict import DecisionRule
 from trainer.evaluation.calibrate import chain, right_at
-from trainer.evaluation.faithfulness import heat_on_cars, road
 from trainer.evaluation.metrics import CalibrationErrors, Estimate, PrecisionRecallF1, ranks
-from trainer.evaluation.predictions import LabeledPhoto, Predictions, predict_photos, siblings_of
+from trainer.evaluation.predictions import LabeledPhoto, Predictions, predict_photos
 from trainer.evaluation.rejection import (
     DRAWN,
     GateData,
@@ -335,28 +334,4 @@ def measure_robustness(
             **({"car_found": _found(predictions)} if recognizer.preprocess.car_crop else {}),
             **measure_verdicts(recognize(recognizer, predictions), right, groups),
         }
-    return result
-
-
-def measure_faithfulness(
-    recognizer: CarRecognizer, photos: Sequence[LabeledPhoto], predictions: Predictions, count: int
-) -> dict[str, Any]:
-    """ROAD, and the heat on the car where a sibling with its background painted out shows it."""
-    result = {
-        "road": road(
-            recognizer,
-            [photo.read for photo in photos],
-            [photo.group for photo in photos],
-            count=count,
-        )
-    }
-    pairs = siblings_of(photos, predictions.backgroundless)
-    if pairs:
-        result["heat_on_cars"] = heat_on_cars(
-            recognizer,
-            [photo.read for photo, _ in pairs],
-            [sibling.read for _, sibling in pairs],
-            [photo.group for photo, _ in pairs],
-            count=count,
-        )
     return result

@@ -10,11 +10,12 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import norm
 from sklearn.metrics import precision_recall_fscore_support
 
 BINS = 15  # of equal width, as in Guo et al. 2017
 _RESAMPLES = 1000
+_Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Estimate:
     @classmethod
     def of(cls, successes: int, count: int) -> "Estimate":
         """A share of independent photos, with Wilson's interval."""
-        interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
-        return cls(successes / count, float(interval.low), float(interval.high))
+        low, high = wilson(successes, count)
+        return cls(successes / count, float(low), float(high))
 
     @classmethod
     def bootstrapped(
@@ -149,6 +150,25 @@ def ranks(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def ece(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error, 0 to 1, of confidences and whether they were right."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins, _ = confidence_bins(confidence)
     gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def wilson(successes: Any, counts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of Wilson's 95% interval of shares, 0 to 1 (Wilson 1927).
+
+    Args:
+        successes, counts: numbers, or arrays of one shape; no count is 0.
+    """
+    share, n = np.asarray(successes) / counts, np.asarray(counts)
+    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    # Rounding must not part an end from a share of 0 or 1.
+    return np.minimum(center - half, share).clip(0), np.maximum(center + half, share).clip(max=1)
+
+
+def confidence_bins(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bin of each photo, of `BINS` of equal width, and how many photos each bin has."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return bins, np.bincount(bins, minlength=BINS)

@@ -20,11 +20,10 @@ from trainer.evaluation.figures.style import (
     photos_of,
     save,
     tidy,
-    wilson,
 )
+from trainer.evaluation.metrics import BINS, confidence_bins, wilson
 from trainer.rendering import INK, SOFT, many, plain
 
-_BINS = 15  # of equal width, as the ECE has them
 _GATE_BINS = 40
 _FEWEST = 30  # answers kept from which an error among them says something
 _IN_WORDS = dict(zip(LEVELS, ("make", "make and model", "make, model and year"), strict=True))
@@ -63,25 +62,19 @@ def write_reliability(path: Path, panels: Sequence[Confidences], split: str) -> 
         _draw_reliability(axes[0, column], axes[1, column], panel)
     axes[0, 0].set_ylabel("answers that are right")
     axes[1, 0].set_ylabel("photos")
-    most = max(_bin_counts(panel.confidence)[1].max() for panel in panels)
+    most = max(confidence_bins(panel.confidence)[1].max() for panel in panels)
     axes[1, 0].set_ylim(0, 1.6 * most)  # room for the numbers above the bars
     figure.set_layout_engine("constrained", wspace=0.06)
     legend(figure, axes[0, 0].get_legend_handles_labels()[0])
     save(figure, path)
 
 
-def _bin_counts(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The bin of each photo, and how many photos each bin has."""
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    return bins, np.bincount(bins, minlength=_BINS)
-
-
 def _draw_reliability(above: Axes, below: Axes, panel: Confidences) -> None:
-    bins, photos = _bin_counts(panel.confidence)
+    bins, photos = confidence_bins(panel.confidence)
     full = photos > 0
     counts = photos[full]
-    right = np.bincount(bins, weights=panel.right, minlength=_BINS)[full]
-    sure = np.bincount(bins, weights=panel.confidence, minlength=_BINS)[full] / counts
+    right = np.bincount(bins, weights=panel.right, minlength=BINS)[full]
+    sure = np.bincount(bins, weights=panel.confidence, minlength=BINS)[full] / counts
     share = right / counts
     low, high = wilson(right, counts)
     above.plot((0, 1), (0, 1), color=SOFT, linewidth=1, linestyle="--", label="as sure as right")
@@ -92,8 +85,8 @@ def _draw_reliability(above: Axes, below: Axes, panel: Confidences) -> None:
                     color=INK, parse_math=False)  # fmt: skip
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     percents(above.yaxis)
-    places = (np.flatnonzero(full) + 0.5) / _BINS
-    bars = below.bar(places, counts, width=0.9 / _BINS, color=PALE)
+    places = (np.flatnonzero(full) + 0.5) / BINS
+    bars = below.bar(places, counts, width=0.9 / BINS, color=PALE)
     below.bar_label(bars, [f"{count:,}" for count in counts], size=7, color=INK, rotation=90,
                     padding=2)  # fmt: skip
     tidy(below, "")

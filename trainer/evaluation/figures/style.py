@@ -4,16 +4,13 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
-from scipy.stats import norm
 
 from trainer.rendering import INK, RULE, SOFT, many, plain
 
@@ -22,8 +19,6 @@ DPI = 160
 _COLOURS = 128
 # Okabe and Ito's colors, which people with any kind of color vision can tell apart.
 BLUE, ORANGE, GREEN, YELLOW, PALE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#a9c9de"
-
-_Z = float(norm.ppf(0.975))
 
 
 def new_figure(title: str, height: float) -> Figure:
@@ -88,16 +83,3 @@ def photos_of(count: int, split: str) -> str:
 def classes_of(count: int) -> str:
     """ "1 class", "216 classes" """
     return f"{count:,} class{'' if count == 1 else 'es'}"
-
-
-def wilson(successes: Any, counts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of Wilson's 95% interval of shares, 0 to 1.
-
-    Args:
-        successes, counts: numbers, or arrays of one shape; no count is 0.
-    """
-    share, n = np.asarray(successes) / counts, np.asarray(counts)
-    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    # Rounding must not part an end from a share of 0 or 1.
-    return np.minimum(center - half, share).clip(0), np.maximum(center + half, share).clip(max=1)

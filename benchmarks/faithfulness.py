@@ -1,4 +1,4 @@
-"""Are the heat maps faithful: do they show what the network went by, and is that the car?
+"""Are the heat maps faithful, and by which method: `python -m benchmarks.faithfulness --data …`.
 
 Two measures, on the maps that the page draws and on those of other methods, each beside a random
 map that looks as smooth and knows nothing:
@@ -6,11 +6,19 @@ map that looks as smooth and knows nothing:
 - `road`: what is hot matters and what is cold does not. Pixels are taken out of the photo, the
   hottest first or the coldest first, and the probability of the class is watched (ROAD, Rong et
   al. 2022, arXiv:2202.00449).
-- `heat_on_cars`: the heat lies on the car, where it is known which pixels are the car's.
+- `heat_on_cars`: the heat lies on the car, where a second photo with the background painted black
+  tells which pixels are the car's.
+
+On test photos; the result is written to benchmarks/faithfulness.json. A photo takes 20 seconds.
 """
 
+import argparse
+import copy
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +28,49 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.metrics.road import ROADLeastRelevantFirstAverage as ColdestRemoved
 from pytorch_grad_cam.metrics.road import ROADMostRelevantFirstAverage as HottestRemoved
 from pytorch_grad_cam.utils.image import scale_cam_image
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from pytorch_grad_cam.utils.model_targets import (
+    ClassifierOutputSoftmaxTarget,
+    ClassifierOutputTarget,
+)
 from scipy import ndimage
+from timm.layers import SelectAdaptivePool2d
 from tqdm import tqdm
 
+from space.checkpoints import BUNDLED, file_hash, write_json
 from space.photos import load_photo
 from space.pytorch import normalize
 from space.recognizer import CarRecognizer
+from space.walk import user_path
 from trainer.data.copies import BLACK
-from trainer.evaluation.explainer import Explainer, Method, last_stage
+from trainer.data.options import add_data_options, columns_of
+from trainer.data.splits import TEST
+from trainer.evaluation.metrics import Estimate
+from trainer.evaluation.predictions import find_photos, predict_photos, siblings_of
+from trainer.provenance import command_line, git_revision
+
+PATH = Path(__file__).with_suffix(".json")
+
+# From a network and its layers to what makes heat maps of them, as the classes of
+# pytorch_grad_cam do.
+Method = Callable[[Any, list[torch.nn.Module]], BaseCAM]
+
+
+def last_stage(model: Any) -> torch.nn.Module:
+    """The last of a timm network's stages."""
+    return model.get_submodule(model.feature_info[-1]["module"])
+
+
+def pooled_layer(model: Any) -> torch.nn.Module:
+    """The part of a timm network whose output is averaged for the classifier.
+
+    In EfficientNets there is one more layer between it and the last stage, in others none.
+    """
+    before = last_stage(model)
+    for part in model.children():
+        if any(isinstance(module, SelectAdaptivePool2d) for module in part.modules()):
+            return before
+        before = part
+    return last_stage(model)
 
 
 def _of_the_last_stage(model, layers) -> BaseCAM:
@@ -49,10 +91,74 @@ RANDOM = "random"  # the control
 # what is gone takes longest.
 KEPT = (50, 70, 90)
 
-_RESAMPLES = 2000
 _SPECK = 0.1  # of the largest part of a car; parts that are smaller are specks of the compression
 
 Reader = Callable[[], bytes]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_data_options(parser)
+    parser.add_argument("--split-file", type=user_path, metavar="FILE")
+    parser.add_argument("--model", type=user_path, default=BUNDLED, metavar="FOLDER")
+    parser.add_argument("--photos", type=int, default=12, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    recognizer = CarRecognizer.from_pretrained(options.model)
+    photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
+    tested = [photo for photo in photos if photo.split == TEST]
+    predictions = predict_photos(recognizer, [photo.read for photo in tested], TEST)
+    pairs = siblings_of(tested, predictions.backgroundless)
+    result = {
+        "command": command_line("python -m benchmarks.faithfulness", arguments),
+        "checkpoint": recognizer.revision,
+        "split_sha256": file_hash(options.split_file) if options.split_file else None,
+        "road": road(
+            recognizer,
+            [photo.read for photo in tested],
+            [photo.group for photo in tested],
+            count=options.photos,
+        ),
+        "heat_on_cars": heat_on_cars(
+            recognizer,
+            [photo.read for photo, _ in pairs],
+            [sibling.read for _, sibling in pairs],
+            [photo.group for photo, _ in pairs],
+            count=options.photos,
+        ),
+        "git_revision": git_revision(),
+    }
+    write_json(PATH, result)
+
+
+class Explainer:
+    """Makes Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    Its hooks would make a network unsafe to share between threads, so it works on a copy of its
+    own, made at the first use, one photo at a time.
+    """
+
+    def __init__(self, model: Any, data_config: Mapping[str, Any]):
+        self._source = model
+        self._copy: Any = None
+        self._data_config = data_config
+        self._lock = threading.Lock()
+
+    def heat(self, pixels: torch.Tensor, target: int, method: Method = GradCAM) -> np.ndarray:
+        """Heat 0..1 of shape (height, width) for the class `target` of one photo's pixels.
+
+        The heat is that of the layer which the classifier averages: there Grad-CAM is the class's
+        score itself, taken apart by place (CAM, Zhou et al. 2016, arXiv:1512.04150). Other methods
+        are there to be measured beside it.
+        """
+        with self._lock:
+            if self._copy is None:
+                self._copy = copy.deepcopy(self._source).requires_grad_(True)
+            model = self._copy
+            device = next(model.parameters()).device
+            with torch.enable_grad(), method(model, [pooled_layer(model)]) as cam:
+                inputs = normalize(pixels.to(device), self._data_config)
+                return cam(input_tensor=inputs, targets=[ClassifierOutputTarget(target)])[0]
 
 
 def road(
@@ -84,7 +190,7 @@ def road(
         - `road`: half of the second less the first; 0 when the map's order means nothing.
         - `beyond_random`: `road` less that of the control on the same photo.
 
-        each a mean with its 95% interval, see `mean_over_groups`.
+        each a mean with its 95% interval, over whole groups.
 
     Raises:
         PhotoError: a photo cannot be read.
@@ -104,7 +210,7 @@ def road(
         for method, *row in zip(heats, hottest, coldest, scores, beyond, strict=True):
             found.setdefault(method, []).append(np.array(row))
     names = ("hottest_removed", "coldest_removed", "road", "beyond_random")
-    return _summary(found, names, [groups[index] for index in chosen], seed)
+    return _summary(found, names, [groups[index] for index in chosen])
 
 
 def heat_on_cars(
@@ -132,7 +238,7 @@ def heat_on_cars(
           2016, arXiv:1608.00507).
         - `beyond_random`: `share` less that of the control on the same photo.
 
-        each a mean with its 95% interval, see `mean_over_groups`.
+        each a mean with its 95% interval, over whole groups.
 
     Raises:
         PhotoError: a photo cannot be read.
@@ -155,8 +261,8 @@ def heat_on_cars(
             found.setdefault(method, []).append(row)
         areas.append(car.mean())
     drawn = [groups[index] for index in chosen]
-    summary = _summary(found, ("share", "pointing", "beyond_random"), drawn, seed)
-    return {"car": mean_over_groups(areas, drawn, seed), **summary}
+    summary = _summary(found, ("share", "pointing", "beyond_random"), drawn)
+    return {"car": _mean(areas, drawn), **summary}
 
 
 def car_mask(sibling: np.ndarray) -> np.ndarray:
@@ -178,20 +284,12 @@ def car_mask(sibling: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes((sizes >= _SPECK * sizes.max())[parts] & seen)
 
 
-def mean_over_groups(
-    values: Sequence[float], groups: Sequence[str], seed: int = 0
-) -> dict[str, float]:
-    """The mean, as `value`, and the ends `low` and `high` of its 95% interval.
-
-    The interval is the bootstrap's: whole groups are drawn with replacement, since photos of one
-    group say the same thing twice. One group alone gives an interval of no width.
-    """
-    _, numbers = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(numbers, values), np.bincount(numbers)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(_RESAMPLES, len(sums)))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return {"value": float(np.mean(values)), "low": float(low), "high": float(high)}
+def _mean(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
+    """A mean, and the ends of its 95% interval: photos of one group say the same thing twice."""
+    column = np.asarray(values)
+    return asdict(
+        Estimate.bootstrapped(lambda weights: float(weights @ column / weights.sum()), groups)
+    )
 
 
 def _draw(available: int, count: int, seed: int) -> list[int]:
@@ -259,15 +357,19 @@ def _on(car: np.ndarray, heat: np.ndarray) -> tuple[float, float]:
 
 
 def _summary(
-    found: Mapping[str, list[np.ndarray]], names: Sequence[str], groups: Sequence[str], seed: int
+    found: Mapping[str, list[np.ndarray]], names: Sequence[str], groups: Sequence[str]
 ) -> dict[str, Any]:
     return {
         "photos": len(groups),
         "methods": {
             method: {
-                name: mean_over_groups(column, groups, seed)
+                name: _mean(column, groups)
                 for name, column in zip(names, np.stack(rows).T, strict=True)
             }
             for method, rows in found.items()
         },
     }
+
+
+if __name__ == "__main__":
+    main()
