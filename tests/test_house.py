@@ -55,14 +55,70 @@ def test_rules_are_held_over_the_whole_project():
     assert {"app.py", "space/page.py", "trainer/weights.py"} <= names
 
 
-@pytest.mark.parametrize("package", ["trainer", "model_card"])
-def test_serving_needs_neither_trainer_nor_model_card(package):
-    assert not [name for name in importers(package) if name.startswith(("space/", "app.py"))]
+# From the lowest floor to the highest, as CONTRIBUTING.md has them: imports only go down.
+FLOORS = (
+    ("space/",),
+    ("trainer/weights.py", "trainer/memory.py", "trainer/provenance.py", "trainer/rendering.py"),
+    ("trainer/data/",),
+    ("trainer/collection/",),
+    ("trainer/training/",),
+    ("trainer/evaluation/",),
+    ("trainer/auditing/",),
+    ("model_card/",),
+    ("trainer/publishing/",),
+    ("trainer/", "app.py"),  # commands
+    ("benchmarks/", "scripts/"),
+)
 
 
-def test_trainer_and_model_card_meet_only_through_files():
-    assert not [name for name in importers("trainer") if name.startswith("model_card/")]
-    assert not [name for name in importers("model_card") if name.startswith("trainer/")]
+def floor(name: str) -> int:
+    return next(n for n, places in enumerate(FLOORS) if name.startswith(places))
+
+
+def file_of(module: str) -> str | None:
+    """The file of this project that an imported name comes from, if it does."""
+    path = ROOT.joinpath(*module.split("."))
+    for place in (path.with_suffix(".py"), path / "__init__.py"):
+        if place.is_file():
+            return name_of(place)
+    parent = module.rpartition(".")[0]
+    return file_of(parent) if parent else None
+
+
+def test_no_import_goes_up():
+    wrong = []
+    for path in FILES:
+        name = name_of(path)
+        for module in imports(path):
+            used = file_of(module)
+            if used and used.split("/")[0] in FOLDERS and floor(used) > floor(name):
+                wrong.append(f"{name} imports {used}")
+    assert wrong == []
+
+
+def test_commands_import_no_commands():
+    commands = {name_of(path) for path in (ROOT / "trainer").glob("*.py")} - {
+        *FLOORS[1],
+        "trainer/__init__.py",
+    }
+    wrong = [
+        f"{name} imports {used}"
+        for name in sorted(commands)
+        for module in imports(ROOT / name)
+        if (used := file_of(module)) in commands
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_long():
+    lines = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in FILES}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+def test_the_map_names_every_folder():
+    contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = {f"trainer/{path.parent.name}/" for path in (ROOT / "trainer").glob("*/__init__.py")}
+    assert [room for room in sorted(rooms) if f"`{room}`" not in contributing] == []
 
 
 def test_every_package_is_installed_with_the_others():

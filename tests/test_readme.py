@@ -16,12 +16,13 @@ from space.page import build_page, launch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = README + (ROOT / "docs" / "API.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:7860"
 
 
 def example(language: str, containing: str) -> str:
-    """The one code block of a language that contains a text."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """The one code block of the README and docs/API.md that contains a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGES, re.DOTALL)
     (found,) = [block for block in blocks if containing in block]
     return found
 
@@ -114,3 +115,7 @@ def test_the_numbers_are_those_of_metrics_json(row, source):
         f"{top5['value']:.1%}",
         f"{make['value']:.1%} |",
     ]
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200

@@ -296,7 +296,7 @@ EVERYTHING = {
     "arcface": "--head arcface --mixup 0 --cutmix 0 --schedule constant --patience 2",
     "mlp": "--head mlp --hidden 16-8 --focal 2 --class-weights --drop-path 0.1",
     "balanced": "--balanced --policy trivialaugment --blur 0.5 --jpeg 0.5 --downscale 0.5 "
-    "--backgrounds 1 --accumulate 2 --no-channels-last --schedule plateau",
+    "--backgrounds 1 --accumulate 2 --schedule plateau",
     "teacher": "--teacher {start} --teacher-share 0.7 --ema 0 --schedule step --warmup 0",
     "cnn": "--model marque_cnn --optimizer sgd --schedule poly",
     "bf16": "--precision bf16",

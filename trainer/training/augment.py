@@ -66,7 +66,7 @@ class Augment:
         images = _warp(pixels.float(), windows, size, settings)
         images = _recolour(images, settings)
         if self._policy:
-            for index in _drawn(len(images), settings.policy_share):
+            for index in range(len(images)):
                 images[index] = self._policy(images[index].byte()).float()
         for share, degrade in (
             (settings.downscale, _downscaled),

@@ -66,7 +66,7 @@ class TrainConfig(
         for name in (
             *("flip", "grey", "blur", "jpeg", "downscale", "erase", "shrink", "backgrounds"),
             "loose",
-            *("policy_share", "mix_share", "teacher_share"),
+            *("mix_share", "teacher_share"),
         ):
             check(0 <= getattr(self, name) <= 1, name, "it must be between 0 and 1")
         for name in (

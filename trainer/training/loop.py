@@ -81,9 +81,7 @@ class Trainer:
         self._accelerator = accelerator
         self._data_config = data_config
         self._device = accelerator.device
-        self._memory_format = (
-            torch.channels_last if config.channels_last else torch.contiguous_format
-        )
+        self._memory_format = torch.channels_last  # the order that convolutions are fastest in
         self._augment = Augment(config)
         # Mixed targets are smoothed by the objective, like others.
         self._mix = (

@@ -251,7 +251,6 @@ class AugmentationSettings:
         "none",
         POLICIES,
     )
-    policy_share: float = option("share of photos that --policy changes", 1.0)
     mixup: float = option(
         "alpha of mixup, which blends two photos and their labels (0.2 is usual); 0 for none", 0.0
     )
@@ -271,7 +270,6 @@ class MachineSettings:
         "fp32",
         PRECISIONS,
     )
-    channels_last: bool = option("memory order that convolutions are fastest in", True)
     compile: bool = option(
         "compile the network first: minutes at the start, faster steps on most GPUs", False
     )
