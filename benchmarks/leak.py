@@ -28,8 +28,8 @@ from trainer.data.splits import TEST, TRAIN, Photo, Scheme, make_split, write_sp
 from trainer.evaluation.measure import measure_accuracy
 from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.provenance import PACKAGES, git_revision, package_versions
-from trainer.train import train
 from trainer.training.config import TrainConfig
+from trainer.training.run import train
 
 RESULT = Path(__file__).with_name("leak.json")
 SCHEME = "70/10/20"

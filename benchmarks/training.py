@@ -47,9 +47,9 @@ from trainer.data.options import add_cache_options, add_data_options, cache_of, 
 from trainer.data.sources import read_sources
 from trainer.memory import keep_freed_memory
 from trainer.provenance import git_revision
-from trainer.train import build_accelerator
 from trainer.training.config import TrainConfig
 from trainer.training.loop import Trainer
+from trainer.training.run import build_accelerator
 from trainer.training.sampler import EpochSampler, load_cached
 from trainer.weights import RANDOM, create_model
 

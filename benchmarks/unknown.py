@@ -26,8 +26,8 @@ from trainer.evaluation.measure import measure_accuracy
 from trainer.evaluation.predictions import find_photos, predict_photos
 from trainer.evaluation.rejection import ood_metrics
 from trainer.provenance import command_line, git_revision
-from trainer.train import train
 from trainer.training.config import TrainConfig
+from trainer.training.run import train
 
 RESULT = Path(__file__).with_name("unknown.json")
 EVERY = 5  # one class in so many is left out

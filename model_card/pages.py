@@ -11,7 +11,8 @@ Its figures stay as they are; new ones come with `python -m model_card.card spac
 import re
 from typing import Any
 
-from model_card.card import FAITHFULNESS, write_card
+from model_card.card import write_card
+from model_card.facts import FAITHFULNESS
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from space.checkpoints import open_checkpoint, read_license
 from space.errors import DataError, MarqueError
 from trainer.evaluate import main as evaluate
-from trainer.train import train
 from trainer.training.config import parse_config
+from trainer.training.run import train
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"Audi A4 Sedan 2012": "firebrick", "BMW M3 Coupe 2012": "navy", "Geo Metro 1993": "gold"}
