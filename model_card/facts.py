@@ -1,7 +1,6 @@
 """What a card may tell of a checkpoint, and what follows from it."""
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -261,6 +261,25 @@ def reader(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
         yield call
 
 
+# Modules whose tests start processes, train or evaluate: what `-m "not slow"` leaves out.
+SLOW = {
+    f"test_{name}"
+    for name in (
+        "browser card evaluate exteriors gate_training light machines notebook provenance publish "
+        "recipes server speed_benchmark strangers streaming trackers training"
+    ).split()
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Marks tests by what they need: `slow` and `real`, see CONTRIBUTING.md."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real")
+
+
 def pytest_sessionfinish(session, exitstatus):
     """Where MARQUE_NO_SKIP is set, as in CI beside the real photos, a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
