@@ -132,7 +132,8 @@ def test_nothing_heavy_is_imported_where_it_is_there(module):
 def test_a_checkpoint_without_a_graph_says_what_to_do(light, tiny_checkpoint):
     code = """
 import sys
-from space.checkpoints import (open_checkpoint)
+from space.checkpoints import open_checkpoint
+from space.errors import CheckpointError
 try:
     open_checkpoint(sys.argv[1])
 except CheckpointError as error:
