@@ -336,7 +336,8 @@ def test_a_run_that_diverges_says_so(photos, tmp_path):
 LITTLE_MEMORY = """
 import resource, sys
 import trainer.train
-trainer.train.keep_freed_memory = lambda: None
+import trainer.training.run
+trainer.training.run.keep_freed_memory = lambda: None
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 used = int(status["VmData"].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + {megabytes} * 2**20,) * 2)
