@@ -18,10 +18,10 @@ from test_data import planted  # noqa: F401 (a fixture)
 from test_upload import as_someone
 
 from space.labels import Car
+from space.names import car_of
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.classes import Classes, identity
 from trainer.data.dataset import load_data
-from trainer.data.names import car_of
 from trainer.data.sources import algerian, read_source, stanford
 from trainer.data.splits import EXCLUDED, Scheme
 from trainer.publish_data import main

@@ -4,7 +4,7 @@ import pytest
 from conftest import draw_car
 from datasets import Dataset
 
-from trainer.data.names import car_of
+from space.names import car_of
 from trainer.data.research_sets import find_research_set
 from trainer.data.source import Source, features
 from trainer.data.sources import algerian, stanford

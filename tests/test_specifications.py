@@ -8,9 +8,9 @@ import pytest
 
 from space.errors import DataError
 from space.labels import Car
+from space.names import car_of
 from trainer.collection.spec_columns import write_blanked
 from trainer.collection.specifications import join, read_specifications
-from trainer.data.names import car_of
 
 ROOT = Path(__file__).parent.parent
 

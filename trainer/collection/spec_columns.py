@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from space.labels import Car
+from space.names import normal
 from trainer.collection.table import is_blank
-from trainer.data.names import normal
 
 Value = float | str | None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from space.errors import DataError
 from space.labels import Car
+from space.names import normal
 from trainer.collection.spec_columns import (
     Blanked,
     Value,
@@ -28,7 +29,6 @@ from trainer.collection.table import (
     read_car,
     read_cells,
 )
-from trainer.data.names import normal
 
 Identity = tuple[str, str, int | None]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from space.errors import DataError
 from space.labels import Car
-from trainer.data.names import car_label, car_of, find_make, normal, spelling
+from space.names import car_label, car_of, find_make, normal, spelling
 from trainer.data.source import Problem
 
 MAKE_COLUMNS = ("make", "brand", "manufacturer", "marque", "carmake")
@@ -119,7 +119,7 @@ def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
 
 
 def read_car(make: str, model: str, year: str) -> Car:
-    """The car of three cells, its make in the spelling of `trainer.data.names`.
+    """The car of three cells, its make in the spelling of `space.names`.
 
     Raises:
         ValueError: there is no make or model, or the year is none.

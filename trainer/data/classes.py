@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from space.errors import DataError
 from space.labels import Car, unfit_text
-from trainer.data.names import spelling
+from space.names import spelling
 from trainer.data.source import Source
 
 

@@ -35,12 +35,12 @@ from tqdm import tqdm
 
 from space.checkpoints import write_json
 from space.errors import DataError
+from space.names import car_label, car_of
 from trainer.auditing.files import in_numbers
 from trainer.auditing.findings import Audit, PhotoFacts, summarize
 from trainer.auditing.sheets import write_class_distribution
 from trainer.data.classes import Classes, identity
 from trainer.data.dataset import DataSet
-from trainer.data.names import car_label, car_of
 from trainer.data.research_sets import find_research_set
 from trainer.data.sources.hub import spelled
 from trainer.data.splits import TEST, TRAIN, VALIDATION, Photo, write_split

@@ -9,8 +9,8 @@ from datasets import ClassLabel, Dataset, Image, IterableDataset
 from huggingface_hub import HfApi
 
 from space.errors import DataError
+from space.names import car_of
 from trainer.data.classes import Classes, unite
-from trainer.data.names import car_of
 from trainer.data.source import OFFICIAL, Columns, Source, features
 from trainer.data.sources import locate
 from trainer.data.sources.hub import READ_ERRORS, check_columns, open_parts, spelled

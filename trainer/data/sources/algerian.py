@@ -9,7 +9,7 @@ from pathlib import Path
 
 from space.errors import DataError
 from space.labels import Car
-from trainer.data.names import normal
+from space.names import normal
 from trainer.data.source import Columns, File, Problem, Source, from_files, photos_below
 
 _CARS = {

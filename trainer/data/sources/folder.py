@@ -5,7 +5,7 @@ from pathlib import Path
 
 from space.errors import DataError
 from space.labels import Car
-from trainer.data.names import car_label, car_of, find_make, parse_file_name
+from space.names import car_label, car_of, find_make, parse_file_name
 from trainer.data.source import OFFICIAL, Columns, File, Problem, Source, from_files, photos_below
 
 

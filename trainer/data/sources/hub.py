@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetsError
 
 from space.errors import DataError
 from space.labels import Car
-from trainer.data.names import car_of
+from space.names import car_of
 from trainer.data.source import OFFICIAL, Columns, Problem, Source, features
 from trainer.data.sources.stanford import match_label
 

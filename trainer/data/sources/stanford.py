@@ -12,8 +12,8 @@ from typing import Any
 
 from space.errors import DataError
 from space.labels import Car, parse_label, unfit_text
+from space.names import normal
 from space.walk import is_folder
-from trainer.data.names import normal
 from trainer.data.source import OFFICIAL, Columns, File, Problem, Source, from_files, photos_below
 from trainer.data.sources.mat import read_array
 

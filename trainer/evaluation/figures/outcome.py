@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from space.labels import Car
-from trainer.data.names import normal
+from space.names import normal
 
 
 @dataclass(frozen=True)
