@@ -89,6 +89,7 @@ class Recognition:
         box: which car was named, as shares of the photo's width and height; None where the whole
             photo was looked at.
         cars_found: how many vehicles are in the photo; None where the checkpoint looks for none.
+        catalogue: what the answer was confined to, as it was asked for; None for all classes.
     """
 
     verdict: str = ""
@@ -102,6 +103,7 @@ class Recognition:
     error: str | None = None
     box: Box | None = None
     cars_found: int | None = None
+    catalogue: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it in types that JSON has; the box as [left, upper, right, lower]."""

@@ -13,7 +13,7 @@ gate          the least probability of "car" in `space.gate`
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,29 @@ def read_calibration(folder: Path) -> Calibration | None:
             "measure again with `python -m trainer.evaluate`, or remove it"
         )
     return calibration
+
+
+def fit_plausible(
+    probabilities: np.ndarray, targets: np.ndarray, coverages: Sequence[float]
+) -> dict[str, float]:
+    """For each coverage the least probability of a class in the conformal set.
+
+    Split conformal prediction with the score 1 - p (Sadinle et al. 2019, arXiv:1609.00451). Of
+    photos from where these came from, at least the coverage has its class in the set.
+
+    Args:
+        probabilities: shape (photos, classes).
+        targets: shape (photos,).
+        coverages: below 1.
+    """
+    scores = np.sort(1 - probabilities[np.arange(len(targets)), targets])
+    least = {}
+    for coverage in coverages:
+        # The order statistic that leaves room for one more photo; with too few photos there is
+        # none, and every class is plausible.
+        rank = math.ceil(coverage * (len(scores) + 1))
+        least[f"{coverage:g}"] = 1 - float(scores[rank - 1]) if rank <= len(scores) else 0.0
+    return least
 
 
 def _number(value: Any) -> float:

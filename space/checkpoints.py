@@ -37,6 +37,7 @@ TRAINING = "training.json"
 METRICS = "metrics.json"
 CALIBRATION = "calibration.json"
 GRAPH = "model.onnx"
+MEMORY = "memory.safetensors"
 # What people read: the card, written from the JSON files, and the figures that it shows.
 CARD = "README.md"
 FIGURES = "figures"
@@ -44,7 +45,7 @@ FIGURES = "figures"
 CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recognizer reads of a repository; what people read stays on the Hub.
-SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors")
+SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors", MEMORY)
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}

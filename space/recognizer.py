@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -13,12 +15,14 @@ from PIL import Image
 
 from space.answers import Recognition
 from space.calibration import read_calibration, softmax
+from space.catalogue import choose, narrowed, read_items
 from space.checkpoints import Checkpoint, open_checkpoint
 from space.errors import CheckpointError, PhotoError
 from space.explain import overlay, scaled
 from space.gate import GATE, FeatureGate
 from space.labels import Car
 from space.levels import Levels
+from space.memory import Memory, read_memory
 from space.network import Outputs, engine_of
 from space.photos import PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
@@ -40,7 +44,7 @@ class CarRecognizer:
         labels: the classes it knows, in the order of the network's outputs.
         cars: the make, model and year that each of them means.
         checkpoint: which one answers, and `source` and `revision` of it.
-        judge: how its logits become answers; `rule.calibration` is None when the checkpoint was
+        rule: how its logits become answers; `rule.calibration` is None when the checkpoint was
             never calibrated, and confidences are the raw softmax then.
         gate: rejects photos that show no car from outside, or None.
         preprocess: from a picture to what the network sees of it.
@@ -54,6 +58,7 @@ class CarRecognizer:
         precision: float = 0.98,
         coverage: float = 0.95,
         calibrated: bool = True,
+        catalogue: str | Sequence[str] | None = None,
     ):
         """Takes an opened checkpoint; `from_pretrained` opens one by its source.
 
@@ -62,10 +67,12 @@ class CarRecognizer:
             precision: the share of auto-tagged answers that should be right, 0 to 1.
             coverage: the share of photos whose class should be among the plausible ones, 0 to 1.
             calibrated: False answers as if the checkpoint had no calibration.
+            catalogue: answer with these classes alone, see `within`.
 
         Raises:
             CheckpointError: the calibration, or the gate, does not fit; or the checkpoint was not
                 calibrated for this precision or coverage.
+            MarqueError: the catalogue is empty or unknown.
         """
         self.labels = checkpoint.labels
         self.source = checkpoint.source
@@ -86,6 +93,11 @@ class CarRecognizer:
         if calibration and calibration.gate is not None:
             self.gate = FeatureGate.read(checkpoint.folder, calibration.gate)
             self._check_gate(self.gate, checkpoint.folder)
+        self._all = self.rule
+        self._chosen: np.ndarray | None = None
+        self.catalogue: str | None = None
+        if catalogue is not None:
+            self._confine(catalogue)
 
     @classmethod
     def from_pretrained(
@@ -96,6 +108,7 @@ class CarRecognizer:
         precision: float = 0.98,
         coverage: float = 0.95,
         calibrated: bool = True,
+        catalogue: str | Sequence[str] | None = None,
     ) -> "CarRecognizer":
         """Opens a checkpoint: a folder, `org/name[@revision]`, or None for the bundled default.
 
@@ -103,6 +116,7 @@ class CarRecognizer:
 
         Raises:
             CheckpointError: see `space.checkpoints.open_checkpoint`, and above.
+            MarqueError: see above.
         """
         return cls(
             open_checkpoint(source),
@@ -110,7 +124,40 @@ class CarRecognizer:
             precision=precision,
             coverage=coverage,
             calibrated=calibrated,
+            catalogue=catalogue,
         )
+
+    def within(self, catalogue: str | Sequence[str] | None) -> "CarRecognizer":
+        """The same recognizer, confined to some of its classes; the network is shared.
+
+        Args:
+            catalogue: makes, models, years ("2005-2012"), markets (datasets that the checkpoint
+                names) or labels, as a list or separated by commas; None for all classes.
+
+        Raises:
+            MarqueError: it is empty, or an item is unknown; the message has the nearest names.
+        """
+        other = copy(self)
+        other.rule, other._chosen, other.catalogue = self._all, None, None
+        if catalogue is not None:
+            other._confine(catalogue)
+        return other
+
+    @cached_property
+    def memory(self) -> Memory | None:
+        """What the checkpoint remembers of held-out photos; None for one without.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_memory(self.checkpoint.folder)
+
+    def _confine(self, catalogue: str | Sequence[str]) -> None:
+        items = read_items(catalogue) if isinstance(catalogue, str) else list(catalogue)
+        markets = self.memory.markets if self.memory else {}
+        self._chosen = choose(items, self._all.labels, self._all.cars, markets)
+        self.rule = narrowed(self._all, self._chosen, self.memory)
+        self.catalogue = ", ".join(items)
 
     @overload
     def predict(self, photo: PhotoSource, top_k: int = 5) -> Recognition: ...
@@ -218,13 +265,17 @@ class CarRecognizer:
         picture = load_photo(photo)
         prepared = self.prepare(picture)
         target = (
-            int(self.infer([prepared]).logits.argmax())
+            self.labels.index(self._best_label(prepared))
             if label is None
             else self.labels.index(label)
         )
         return overlay(
             picture, self.heat(prepared, target), self.preprocess.seen(picture.size, prepared.box)
         )
+
+    def _best_label(self, prepared: Prepared) -> str:
+        logits = self._confined(self.infer([prepared]).logits)
+        return self.rule.labels[int(logits.argmax())]
 
     def heat(self, prepared: Prepared, target: int) -> np.ndarray:
         """Grad-CAM of a class, 0 to 1, shape (rows, columns); see `space.network.Engine.cam`."""
@@ -249,11 +300,16 @@ class CarRecognizer:
             refusals: list[str | None] = [None] * len(batch)
             if self.gate:
                 refusals = self.gate.refusals(features)
+            logits = self._confined(logits)
             answers += self.rule.recognitions(logits, refusals, top_k)
         return [
-            replace(answer, box=part.box, cars_found=part.cars_found)
+            replace(answer, box=part.box, cars_found=part.cars_found, catalogue=self.catalogue)
             for answer, part in zip(answers, prepared, strict=True)
         ]
+
+    def _confined(self, logits: np.ndarray) -> np.ndarray:
+        """The logits of the catalogue's classes."""
+        return logits if self._chosen is None else logits[:, self._chosen]
 
     def _stream(
         self,

@@ -1,5 +1,6 @@
 """From probabilities to an answer that can be acted on: how sure, how much of it, and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -269,3 +270,58 @@ def _best(scores: np.ndarray) -> list[tuple[int, float]]:
     order = np.argsort(-scores, kind="stable")
     # A sum of probabilities may end a hair above 1.
     return [(i, min(v, 1.0)) for i, v in zip(order.tolist(), scores[order].tolist(), strict=True)]
+
+
+def fit_thresholds(
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, precisions: Sequence[float]
+) -> dict[str, dict[str, float | None]]:
+    """For each precision and level the confidence from which answers are that often right.
+
+    Args:
+        rule: its thresholds are not used.
+        logits, targets: of held-out photos, shapes (photos, classes) and (photos,).
+        precisions: below 1.
+    """
+    sure, hits = chain(rule, logits), right_at(rule.levels, logits, targets)
+    return {
+        f"{wanted:g}": {level: fit_threshold(sure[level], hits[level], wanted) for level in LEVELS}
+        for wanted in precisions
+    }
+
+
+def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:
+    """The lowest confidence from which on at least `target` of the answers are right, or None.
+
+    Among so few answers that a single wrong one would miss the target, it is not seen to be
+    reached: 98% takes 50.
+
+    Args:
+        confidence, right: shape (photos,).
+        target: below 1.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    values = confidence[order]
+    # A threshold takes all answers of one confidence or none.
+    last_of_its_kind = np.append(values[1:] < values[:-1], True)
+    enough = np.arange(1, len(order) + 1) >= round(1 / (1 - target))
+    reached = np.flatnonzero((precision >= target) & last_of_its_kind & enough)
+    return float(values[reached[-1]]) if len(reached) else None
+
+
+def chain(rule: DecisionRule, logits: np.ndarray) -> dict[str, np.ndarray]:
+    """For each level how sure the best class's make, model and year are, shape (photos,)."""
+    scores = rule.confidences(logits)
+    best = logits.argmax(axis=1)
+    return {
+        level: np.take_along_axis(scores[level], rule.levels.index[level][best][:, None], 1)[
+            :, 0
+        ].clip(max=1)
+        for level in LEVELS
+    }
+
+
+def right_at(levels: Levels, logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """For each level whether the best class's make, model, or all of it is right, (photos,)."""
+    best = logits.argmax(axis=1)
+    return {level: levels.index[level][best] == levels.index[level][targets] for level in LEVELS}

@@ -5,6 +5,7 @@ confidences mean and when to refuse a photo; on test photos, which took no part 
 training, all of it is measured. The checkpoint gets
 
     calibration.json    what its confidences mean, see `space.calibration`
+    memory.safetensors  held-out photos as the network sees them, see `space.memory`
     gate.safetensors    which photos it refuses, see `space.gate`; with --others
     metrics.json        everything that was measured
 
@@ -34,6 +35,7 @@ from trainer.data.source import photos_below
 from trainer.data.splits import TEST, TRAIN, VALIDATION
 from trainer.evaluation import measure, rejection
 from trainer.evaluation.calibrate import fit_calibration
+from trainer.evaluation.memory import remember
 from trainer.evaluation.predictions import LabeledPhoto, find_photos, predict_photos
 from trainer.evaluation.rejection import GateData
 from trainer.evaluation.report import write_report
@@ -240,11 +242,13 @@ def calibrate(
         sources,
         threshold,
     )
+    memory = remember(recognizer, photos, chosen, predictions)
     # The calibration last, since it is what asks for the gate.
     (folder / CALIBRATION).unlink(missing_ok=True)
     (folder / GATE).unlink(missing_ok=True)
     if gate:
         gate.save(folder)
+    memory.save(folder)
     write_json(
         folder / CALIBRATION,
         {

@@ -1,7 +1,6 @@
 """Fits calibration.json on validation photos: what confidences mean, and what to do with them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from space.answers import LEVELS
-from space.calibration import Calibration, ConfidenceMap, softmax
+from space.calibration import Calibration, ConfidenceMap, fit_plausible, softmax
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import DecisionRule
+from space.verdict import DecisionRule, fit_thresholds
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 COVERAGES = (0.9, 0.95, 0.99)
@@ -51,7 +50,7 @@ def fit_calibration(
         top, best = sums.max(axis=1), sums.argmax(axis=1)
         right = best == levels.index[level][targets]
         confidence[level] = fit_confidence(top, right, groups)
-    plausible = fit_plausible(tempered, targets)
+    plausible = fit_plausible(tempered, targets, COVERAGES)
     open_ended = dict.fromkeys(LEVELS)
     draft = Calibration(
         temperature,
@@ -63,13 +62,7 @@ def fit_calibration(
         gate=gate,
     )
     rule = DecisionRule(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
-    sure = chain(rule, logits)
-    hits = right_at(levels, logits, targets)
-    thresholds: dict[str, Mapping[str, float | None]] = {
-        f"{target:g}": {level: fit_threshold(sure[level], hits[level], target) for level in LEVELS}
-        for target in PRECISIONS
-    }
-    return replace(draft, thresholds=thresholds)
+    return replace(draft, thresholds=fit_thresholds(rule, logits, targets, PRECISIONS))
 
 
 def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
@@ -144,61 +137,3 @@ def _logistic(columns: list[np.ndarray], right: np.ndarray) -> tuple[list[float]
     # All but unpenalised; the trace of a penalty keeps separable photos from infinite slopes.
     found = LogisticRegression(C=1e3, max_iter=1000).fit(np.stack(columns, axis=1), right)
     return found.coef_[0].tolist(), float(found.intercept_[0])
-
-
-def fit_plausible(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """For each coverage the least probability of a class in the conformal set.
-
-    Split conformal prediction with the score 1 - p (Sadinle et al. 2019, arXiv:1609.00451). Of
-    photos from where these came from, at least the coverage has its class in the set.
-
-    Args:
-        probabilities: shape (photos, classes).
-        targets: shape (photos,).
-    """
-    scores = np.sort(1 - probabilities[np.arange(len(targets)), targets])
-    least = {}
-    for coverage in COVERAGES:
-        # The order statistic that leaves room for one more photo; with too few photos there is
-        # none, and every class is plausible.
-        rank = math.ceil(coverage * (len(scores) + 1))
-        least[f"{coverage:g}"] = 1 - float(scores[rank - 1]) if rank <= len(scores) else 0.0
-    return least
-
-
-def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> float | None:
-    """The lowest confidence from which on at least `target` of the answers are right, or None.
-
-    Among so few answers that a single wrong one would miss the target, it is not seen to be
-    reached: 98% takes 50.
-
-    Args:
-        confidence, right: shape (photos,).
-        target: below 1.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    values = confidence[order]
-    # A threshold takes all answers of one confidence or none.
-    last_of_its_kind = np.append(values[1:] < values[:-1], True)
-    enough = np.arange(1, len(order) + 1) >= round(1 / (1 - target))
-    reached = np.flatnonzero((precision >= target) & last_of_its_kind & enough)
-    return float(values[reached[-1]]) if len(reached) else None
-
-
-def chain(rule: DecisionRule, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """For each level how sure the best class's make, model and year are, shape (photos,)."""
-    scores = rule.confidences(logits)
-    best = logits.argmax(axis=1)
-    return {
-        level: np.take_along_axis(scores[level], rule.levels.index[level][best][:, None], 1)[
-            :, 0
-        ].clip(max=1)
-        for level in LEVELS
-    }
-
-
-def right_at(levels: Levels, logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """For each level whether the best class's make, model, or all of it is right, (photos,)."""
-    best = logits.argmax(axis=1)
-    return {level: levels.index[level][best] == levels.index[level][targets] for level in LEVELS}

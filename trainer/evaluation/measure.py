@@ -10,8 +10,7 @@ import numpy as np
 
 from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
 from space.recognizer import CarRecognizer
-from space.verdict import DecisionRule
-from trainer.evaluation.calibrate import chain, right_at
+from space.verdict import DecisionRule, chain, right_at
 from trainer.evaluation.metrics import CalibrationErrors, Estimate, PrecisionRecallF1, ranks
 from trainer.evaluation.predictions import LabeledPhoto, Predictions, predict_photos
 from trainer.evaluation.rejection import (

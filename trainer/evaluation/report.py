@@ -9,7 +9,7 @@ import numpy as np
 
 from space.answers import LEVELS, YEAR
 from space.recognizer import CarRecognizer
-from trainer.evaluation.calibrate import chain
+from space.verdict import chain
 from trainer.evaluation.figures.charts import (
     Confidences,
     write_rejection,

@@ -15,6 +15,7 @@ from space.checkpoints import (
     CLASSES,
     FIGURES,
     GRAPH,
+    MEMORY,
     METRICS,
     REQUIRED,
     Checkpoint,
@@ -66,7 +67,7 @@ def publish(
             write_card(folder, figures if figures.is_dir() else None, repo)
         _check_graph(checkpoint)
         metrics = _read_json(folder / METRICS)
-        ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, *_FORMER}
+        ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, MEMORY, *_FORMER}
         ours |= {f"{FIGURES}/{name}" for name in metrics.get("figures", {})}
         commit = upload(
             folder,
@@ -105,8 +106,8 @@ def check_complete(folder: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     """The paths in a checkpoint folder that go up, in alphabetical order."""
-    gate = {GATE} if _has_gate(folder) else set()
-    return sorted({*REQUIRED, CALIBRATION, METRICS, CARD, GRAPH, *gate, *_shown(folder)})
+    there = {name for name in (GATE, MEMORY) if (folder / name).is_file()}
+    return sorted({*REQUIRED, CALIBRATION, METRICS, CARD, GRAPH, *there, *_shown(folder)})
 
 
 def _has_gate(folder: Path) -> bool:
