@@ -9,6 +9,9 @@ plausible     for each coverage the least probability of a class in the set (Sad
 known         the least logit of the best class with which a car counts as one of the classes, for
               checkpoints without a gate
 gate          the least probability of "car" in `space.gate`
+fusion        how several photos of one car are put together, see `space.fusion`
+agrees        the least confidence with which a photo bears out what a seller says, and
+contradicts   the greatest with which it refutes it, see `space.claims`
 """
 
 import json
@@ -64,6 +67,8 @@ class Calibration:
         plausible: coverage, such as "0.95", to least probability.
         known: least logit of the best class; None when nothing is rejected for it.
         gate: least probability of "car"; None when the checkpoint has no gate.
+        fusion: 0 to 1.
+        agrees, contradicts: None when neither is ever sure enough.
     """
 
     temperature: float
@@ -72,12 +77,23 @@ class Calibration:
     plausible: Mapping[str, float]
     known: float | None = None
     gate: float | None = None
+    fusion: float = 0.0
+    agrees: float | None = None
+    contradicts: float | None = None
 
     def __post_init__(self):
         if _number(self.temperature) <= 0:
             raise ValueError("the temperature must be above 0")
         thresholds = [value for levels in self.thresholds.values() for value in levels.values()]
-        for value in (*thresholds, *self.plausible.values(), self.known, self.gate):
+        for value in (
+            *thresholds,
+            *self.plausible.values(),
+            self.known,
+            self.gate,
+            self.fusion,
+            self.agrees,
+            self.contradicts,
+        ):
             if value is not None:
                 _number(value)
 
@@ -96,6 +112,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Of each row, in float64; shape (photos, classes)."""
     raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return raised / raised.sum(axis=1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of `softmax`, without its underflow; shape (photos, classes)."""
+    below = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return below - np.log(np.exp(below).sum(axis=1, keepdims=True))
 
 
 def read_calibration(folder: Path) -> Calibration | None:
@@ -120,6 +142,10 @@ def read_calibration(folder: Path) -> Calibration | None:
             plausible={name: _number(value) for name, value in content["plausible"].items()},
             known=content["known"],
             gate=content["gate"],
+            # Checkpoints from before these were measured have none of them.
+            fusion=content.get("fusion", 0.0),
+            agrees=content.get("agrees"),
+            contradicts=content.get("contradicts"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

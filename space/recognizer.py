@@ -1,8 +1,6 @@
 """The recognizer: photos in, cars out. Every door of Marque answers through it."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -13,12 +11,14 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
-from space.answers import Recognition
+from space.answers import YEAR, Recognition
 from space.calibration import read_calibration, softmax
 from space.catalogue import choose, narrowed, read_items
 from space.checkpoints import Checkpoint, open_checkpoint
-from space.errors import CheckpointError, PhotoError
+from space.claims import Check, Claim, check
+from space.errors import CheckpointError
 from space.explain import overlay, scaled
+from space.fusion import fuse
 from space.gate import GATE, FeatureGate
 from space.labels import Car
 from space.levels import Levels
@@ -26,6 +26,7 @@ from space.memory import Memory, read_memory
 from space.network import Outputs, engine_of
 from space.photos import PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
+from space.reading import attempt, read_ahead
 from space.transforms import normalize
 from space.verdict import DecisionRule
 
@@ -33,8 +34,6 @@ from space.verdict import DecisionRule
 BATCH_SIZE = 16
 # A car with less of the photo is named if the network is surer of it than of the whole photo.
 SMALL = 0.05
-# Threads that read photos beside the network.
-_READERS = os.cpu_count() or 1
 
 
 class CarRecognizer:
@@ -194,6 +193,68 @@ class CarRecognizer:
         _check_top_k(top_k)
         return self._recognize(self.preprocess.each_car(load_photo(photo)), top_k)
 
+    def predict_car(self, photos: Sequence[PhotoSource], top_k: int = 5) -> Recognition:
+        """Names one car from several photos of it, as a listing has them; see `space.fusion`.
+
+        Photos that cannot be read, and those that the gate refuses, as of the inside, do not count
+        unless all are such.
+
+        Args:
+            photos: of the same car, one or more; as for `predict`.
+            top_k: as for `predict`.
+
+        Returns:
+            One `Recognition`; with its `error` set where no photo could be read.
+
+        Raises:
+            ValueError: there are no photos, or top_k is below 1.
+        """
+        _check_top_k(top_k)
+        if not photos:
+            raise ValueError("there are no photos; give one or more of the same car")
+        tried = [attempt(lambda photo: [self.prepare(photo)], photo) for photo in photos]
+        prepared = [part for some in tried if not isinstance(some, str) for part in some]
+        if not prepared:
+            return Recognition(error=next(some for some in tried if isinstance(some, str)))
+        starts = range(0, len(prepared), BATCH_SIZE)
+        outputs = [self.infer(prepared[start : start + BATCH_SIZE]) for start in starts]
+        logits = self._confined(np.concatenate([output.logits for output in outputs]))
+        features = np.concatenate([output.features for output in outputs])
+        refusals = self.gate.refusals(features) if self.gate else [None] * len(prepared)
+        kept = [n for n, refusal in enumerate(refusals) if refusal is None]
+        used = kept or list(range(len(prepared)))
+        areas = np.array([part.box.area if (part := prepared[n]).box else 1.0 for n in used])
+        fused = fuse(logits[used], areas, self._all.calibration)
+        (answer,) = self.rule.recognitions(fused, [None if kept else refusals[0]], top_k)
+        return replace(answer, catalogue=self.catalogue)
+
+    def check(self, photo: PhotoSource, text: str) -> Check:
+        """Whether a photo bears out what is said of the car, such as "Golf 2012".
+
+        Args:
+            photo: as for `predict`.
+            text: a make, a model or both, with or without a year.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            ValueError: the text is blank.
+        """
+        if not text.strip():
+            raise ValueError("there is nothing to check; say a make or a model, such as Golf 2012")
+        prepared = self.prepare(photo)
+        (recognition,) = self._recognize([prepared], 5)
+        logits = self._confined(self.infer([prepared]).logits)
+        rule = self.rule
+        limits = rule.calibration
+        return check(
+            Claim.read(text, rule.cars),
+            recognition,
+            rule.confidences(logits)[YEAR][0],
+            rule.cars,
+            limits.agrees if limits else None,
+            limits.contradicts if limits else None,
+        )
+
     def stream(self, photos: Iterable[PhotoSource], top_k: int = 5) -> Iterator[Recognition]:
         """Like `predict` of a list, but lazily and in memory that does not grow with it.
 
@@ -317,23 +378,10 @@ class CarRecognizer:
         top_k: int,
         prepare: Callable[[PhotoSource], list[Prepared]],
     ) -> Iterator[list[Recognition]]:
-        """For each photo an answer to each of its parts that `prepare` makes ready.
-
-        While the network answers one batch, the next one is read in other threads.
-        """
+        """For each photo an answer to each of its parts that `prepare` makes ready."""
         _check_top_k(top_k)
-        photos = iter(photos)
-        with ThreadPoolExecutor(_READERS) as readers:
-
-            def read() -> list[Future[list[Prepared] | str]]:
-                batch = islice(photos, BATCH_SIZE)
-                return [readers.submit(_attempt, prepare, photo) for photo in batch]
-
-            batch = read()
-            while batch:
-                following = read()
-                yield from self._answers([photo.result() for photo in batch], top_k)
-                batch = following
+        for batch in read_ahead(photos, prepare, BATCH_SIZE):
+            yield from self._answers(batch, top_k)
 
     def _answers(
         self, photos: Sequence[list[Prepared] | str], top_k: int
@@ -346,19 +394,6 @@ class CarRecognizer:
                 yield [Recognition(error=photo)]
             else:
                 yield list(islice(answers, len(photo)))
-
-
-def _attempt(
-    prepare: Callable[[PhotoSource], list[Prepared]], photo: PhotoSource
-) -> list[Prepared] | str:
-    """The parts of a photo, or why it cannot be used: what one photo raises costs one row."""
-    try:
-        return prepare(photo)
-    except PhotoError as refused:
-        return str(refused)
-    except Exception as other:
-        name = photo if isinstance(photo, str | Path) else "the photo"
-        return f"{name} cannot be used: {str(other) or type(other).__name__}"
 
 
 def _check_top_k(top_k: int) -> None:
