@@ -2,7 +2,8 @@
 
 MARQUE_MODEL chooses the checkpoint that answers: a folder, or org/name[@revision]. Without it, the
 one answers that model.txt beside this file names, as `python -m trainer.deploy` writes it, and
-without that the bundled one.
+without that the bundled one. MARQUE_CATALOGUE confines the answers to makes, models, years, a market
+or labels.
 """
 
 import os
@@ -20,7 +21,10 @@ def main() -> None:
         prepare()
         from space.page import build_page  # imports gradio, which reads the environment then
 
-        recognizer = CarRecognizer.from_pretrained(os.environ.get("MARQUE_MODEL") or _deployed())
+        recognizer = CarRecognizer.from_pretrained(
+            os.environ.get("MARQUE_MODEL") or _deployed(),
+            catalogue=os.environ.get("MARQUE_CATALOGUE") or None,
+        )
         serve(build_page(recognizer))
     except MarqueError as error:
         sys.exit(f"marque: {error}")

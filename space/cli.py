@@ -3,8 +3,8 @@
 import argparse
 import csv
 import glob
-import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,13 +15,12 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
-from space.boxes import Box
-from space.errors import CheckpointError
+from space.answers import Recognition
+from space.errors import MarqueError, PhotoError
 from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
+from space.rows import CHECK, Row, Writer, block, csv_rows, json_lines, line
 from space.walk import photos_in, user_path
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
@@ -43,14 +42,14 @@ why), 2 wrong usage or no usable checkpoint, 130 interrupted."""
 # How files that this command wrote begin.
 _CSV_START, _JSONL_START = b"path,label,make,", b'{"path": '
 
-Writer = Callable[[Path, Recognition], None]
+Expected = Callable[[Path], str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if wrong := _check_outputs(options):
+    if wrong := _check_options(options) or _check_outputs(options):
         print(f"marque: {printable(wrong)}", file=sys.stderr)
         return WRONG_USAGE
     if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
@@ -60,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.model,
             precision=options.precision,
             coverage=options.coverage,
+            catalogue=options.catalogue,
         )
-    except CheckpointError as error:
+        expected = _expected(options.expect)
+    except MarqueError as error:
         print(f"marque: {error}", file=sys.stderr)
         return WRONG_USAGE
     if options.model and not Path(options.model).exists():  # on the Hub a name may move on
@@ -70,10 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             writers: list[Writer] = []
             if options.csv:
-                writers.append(_csv(stack.enter_context(_open(options.csv)), options.top_k))
+                more = [*(["photos"] if options.group_by else []), *(CHECK if expected else [])]
+                file = stack.enter_context(_open(options.csv))
+                writers.append(csv_rows(file, options.top_k, more))
             if options.jsonl:
-                writers.append(_jsonl(stack.enter_context(_open(options.jsonl)), recognizer))
-            found, unreadable = _run(recognizer, options, writers)
+                writers.append(json_lines(stack.enter_context(_open(options.jsonl)), recognizer))
+            found, unreadable = _run(recognizer, options, writers, expected)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"marque: {where}{error.strerror or error}", file=sys.stderr)
@@ -122,6 +125,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--all-cars", action="store_true",
         help="name every car in a photo, each in a row of its own, the most prominent first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--catalogue", metavar="NAMES", default=os.environ.get("MARQUE_CATALOGUE") or None,
+        help="answer only with these makes, models, years (2005-2012), markets or labels, "
+        "separated by commas, or the lines of a .txt file (default: MARQUE_CATALOGUE, or all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group-by", metavar="folder|PATTERN",
+        help="one answer for all photos of a car: those in one folder, or those whose paths have "
+        "the same match of a regular expression, such as '(car\\d+)_'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--expect", metavar="TEXT|FILE.csv",
+        help='what the seller says, such as "Golf 2012", or a CSV file with the columns path and '
+        "expected: each photo agrees, contradicts or cannot tell",
     )  # fmt: skip
     parser.add_argument(
         "--csv", type=user_path, metavar="FILE", help="write a row a photo, or a car"
@@ -175,6 +193,29 @@ def _is_folder(path: Path) -> bool:
         return False  # opening it says why, in its row
 
 
+def _check_options(options: argparse.Namespace) -> str | None:
+    """Why options do not go together."""
+    chosen = [
+        name
+        for name, given in (
+            ("--all-cars", options.all_cars),
+            ("--group-by", options.group_by),
+            ("--expect", options.expect is not None),
+        )
+        if given
+    ]
+    if len(chosen) > 1:
+        return f"{' and '.join(chosen)} do not go together; choose one of them"
+    if options.group_by and options.group_by != "folder":
+        try:
+            re.compile(options.group_by)
+        except re.error as error:
+            return f"--group-by {options.group_by} is neither folder nor a pattern: {error}"
+    if options.expect is not None and not options.expect.strip():
+        return "--expect is blank; say a make or a model, such as Golf 2012"
+    return None
+
+
 def _check_outputs(options: argparse.Namespace) -> str | None:
     """Why the files to write cannot be those: nothing that is not an answer file is overwritten."""
     if options.csv and options.jsonl and options.csv.resolve() == options.jsonl.resolve():
@@ -199,14 +240,16 @@ def _check_outputs(options: argparse.Namespace) -> str | None:
 
 
 def _run(
-    recognizer: CarRecognizer, options: argparse.Namespace, writers: list[Writer]
+    recognizer: CarRecognizer,
+    options: argparse.Namespace,
+    writers: list[Writer],
+    expected: Expected | None,
 ) -> tuple[int, int]:
-    """Recognises all photos; returns how many were found and how many could not be read."""
+    """Recognizes all photos; returns how many were found and how many could not be read."""
     # Counting first costs little beside recognizing, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
     table = Console(highlight=False, soft_wrap=True, emoji=False)
-    writers = [_block(table) if total == 1 else _line(table), *writers]
-    paths, sources = tee(find_photos(options.photos))
+    writers = [block(table) if total == 1 else line(table), *writers]
     done = unreadable = 0
     with Progress(
         TextColumn("photos"),
@@ -221,100 +264,78 @@ def _run(
         disable=total <= BATCH_SIZE,
     ) as progress:
         task = progress.add_task("", total=total)
-        answers = (
-            recognizer.stream_all(sources, options.top_k)
-            if options.all_cars
-            else ([answer] for answer in recognizer.stream(sources, options.top_k))
-        )
-        for path, cars in zip(paths, answers, strict=True):
-            for recognition in cars:
+        for count, rows in _answers(recognizer, options, expected):
+            for row in rows:
                 for write in writers:
-                    write(path, recognition)
-            done += 1
-            unreadable += cars[0].error is not None
-            progress.advance(task)
+                    write(row)
+            done += count
+            unreadable += count if rows[0].recognition.error is not None else 0
+            progress.update(task, completed=done)
     return done, unreadable
 
 
-def _block(console: Console) -> Writer:
-    """One photo on the terminal: all its answers."""
-
-    def write(path: Path, recognition: Recognition) -> None:
-        console.print(Text(printable(path, breaks=True), style="bold"))
-        if recognition.error:
-            console.print(Text.assemble("  ", (printable(recognition.error), "red")))
-        for car in recognition.predictions:
-            console.print(Text("  " + _columns(car)))
-        if recognition.verdict:
-            reason = printable(recognition.reason)
-            console.print(Text.assemble("  ", _verdict(recognition), f": {reason}"))
-
-    return write
-
-
-def _line(console: Console) -> Writer:
-    """Many photos on the terminal: a line each, with the best answer."""
-
-    def write(path: Path, recognition: Recognition) -> None:
-        if recognition.error:
-            console.print(Text(printable(recognition.error), style="red"))
-        else:
-            best = _columns(recognition.predictions[0])
-            name = (printable(path, breaks=True), "dim")
-            console.print(Text.assemble(_verdict(recognition), f"  {best}  ", name))
-
-    return write
+def _answers(
+    recognizer: CarRecognizer, options: argparse.Namespace, expected: Expected | None
+) -> Iterator[tuple[int, list[Row]]]:
+    """For each photo, or each group of photos, how many they are and their rows."""
+    if options.group_by:
+        groups: dict[str, list[Path]] = {}
+        for path in find_photos(options.photos):
+            groups.setdefault(_group(path, options.group_by), []).append(path)
+        for name, some in groups.items():
+            answer = recognizer.predict_car(some, options.top_k)
+            yield len(some), [Row(Path(name), answer, photos=len(some))]
+        return
+    paths, sources = tee(find_photos(options.photos))
+    if expected is not None:
+        for path in paths:
+            yield 1, [_checked(recognizer, path, expected(path))]
+        return
+    answers = (
+        recognizer.stream_all(sources, options.top_k)
+        if options.all_cars
+        else ([answer] for answer in recognizer.stream(sources, options.top_k))
+    )
+    for path, cars in zip(paths, answers, strict=True):
+        yield 1, [Row(path, car) for car in cars]
 
 
-def _verdict(recognition: Recognition) -> tuple[str, str]:
-    color = {AUTO_TAG: "green", REVIEW: "yellow", REJECTED: "red"}[recognition.verdict]
-    return f"{recognition.verdict:<8}", color
+def _group(path: Path, by: str) -> str:
+    """What photos of one car have in common: their folder, or what a pattern finds in their path.
+
+    A path in which it finds nothing is a group of its own.
+    """
+    if by == "folder":
+        return str(path.parent)
+    found = re.search(by, str(path))
+    return (found[1] if found.groups() else found[0]) if found else str(path)
 
 
-def _columns(car: Prediction) -> str:
-    make, model = printable(car.make), printable(car.model)
-    return f"{car.confidence:6.1%}  {make:<13} {car.year or '':>4}  {model:<32}"
+def _checked(recognizer: CarRecognizer, path: Path, text: str) -> Row:
+    try:
+        if not text.strip():
+            return Row(path, recognizer.predict(path), expected=text)
+        found = recognizer.check(path, text)
+    except PhotoError as error:
+        return Row(path, Recognition(error=str(error)), expected=text)
+    return Row(path, found.recognition, expected=text, check=found)
 
 
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet runs: text that begins like a formula has an apostrophe before."""
-    dangerous = isinstance(value, str | Path) and str(value).startswith(tuple("=+-@\t\r"))
-    return f"'{value}" if dangerous else value
+def _expected(given: str | None) -> Expected | None:
+    """What is expected of each photo: one text for all, or the rows of a CSV file by path.
 
-
-def _csv(file: TextIO, top_k: int) -> Writer:
-    """One row a car: the best answer in columns of its own, the others, and where the car is."""
-    output = csv.writer(file)
-    others = [
-        f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
-    ]
-    first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
-    place = [f"box_{side}" for side in Box._fields]
-    output.writerow([*first, *others, "error", *place, "cars_found"])
-
-    def write(path: Path, recognition: Recognition) -> None:
-        cells: list[object] = [""] * 7
-        if recognition.predictions:
-            best = recognition.predictions[0]
-            cells = [best.label, best.make, best.model, best.year or "", f"{best.confidence:.4f}"]
-            cells += [recognition.verdict, recognition.reason]
-        for car in recognition.predictions[1:]:
-            cells += [car.label, f"{car.confidence:.4f}"]
-        cells += [""] * (7 + len(others) - len(cells))
-        cells += [recognition.error or ""]
-        cells += [f"{side:.4f}" for side in recognition.box] if recognition.box else [""] * 4
-        cells += ["" if recognition.cars_found is None else recognition.cars_found]
-        output.writerow(map(_cell, [path, *cells]))
-
-    return write
-
-
-def _jsonl(file: TextIO, recognizer: CarRecognizer) -> Writer:
-    """One object a photo, with every answer and the model that gave it."""
-    model = {"source": recognizer.source, "revision": recognizer.revision}
-
-    def write(path: Path, recognition: Recognition) -> None:
-        row = {"path": str(path), **recognition.as_json(), "model": model}
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    return write
+    Raises:
+        MarqueError: the file cannot be read, or lacks the columns.
+    """
+    if given is None:
+        return None
+    if not given.lower().endswith(".csv"):
+        return lambda path: given
+    try:
+        with Path(given).expanduser().open(newline="", encoding="utf-8-sig") as file:
+            texts = {row["path"]: row["expected"] or "" for row in csv.DictReader(file)}
+    except KeyError:
+        raise MarqueError(f"--expect {given}: the columns should be path and expected") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MarqueError(f"--expect {given} cannot be read: {error}") from None
+    return lambda path: texts.get(str(path), texts.get(path.name, ""))

@@ -9,8 +9,8 @@ def fuse(logits: np.ndarray, areas: np.ndarray, calibration: Calibration | None)
     """The logits of one car from those of its photos.
 
     The mean of the log-probabilities (a product of experts, Hinton 2002), in which a photo counts
-    by how sure it is and by how much of it the car takes. Photos of one car are not independent: the
-    mean is sharpened by the number of photos to the power that fits held-out groups best,
+    by how sure it is and by how much of it the car takes. Photos of one car are not independent:
+    the mean is sharpened by the number of photos to the power that fits held-out groups best,
     `calibration.fusion`, between 0 (no surer than one photo) and 1 (independent photos).
 
     Args:

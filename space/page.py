@@ -1,8 +1,7 @@
 """The page and the endpoints: everything that people and programs see over the web."""
 
-import html
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,14 @@ import gradio as gr
 from PIL import Image
 from starlette.middleware import Middleware
 
-from space.answers import LEVELS, MAKE, MODEL, REJECTED, YEAR, Recognition
+from space.answers import REJECTED, Recognition
 from space.arguments import CheckedBlocks, log_refusal, refusal
-from space.errors import PhotoError
+from space.errors import MarqueError, PhotoError
 from space.guard import Guard
+from space.html import CSS, about, answer_html, refused_html
 from space.photos import MAX_BYTES, load_photo
 from space.recognizer import CarRecognizer
 from space.uploads import MAX_AGE, MAX_FOLDER_BYTES
-from space.verdict import WORTH_NAMING
 
 # What every browser can show; other formats are shown back as the recognizer saw them.
 _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
@@ -25,42 +24,12 @@ _BROWSER_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
 _TOP_K = 5
 _CONCURRENCY = 2  # photos at once; more would only queue for the same cores
 
-_CSS = """
-.marque-verdict {display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 10px;
-  margin: 0 2px 12px; color: var(--body-text-color)}
-.marque-verdict b {border-radius: 99px; padding: 2px 12px; font-size: 14px; font-weight: 650;
-  color: #fff; white-space: nowrap}
-.marque-verdict .auto-tag {background: #15803d}
-.marque-verdict .review {background: #a16207}
-.marque-verdict .rejected {background: #b91c1c}
-.marque-verdict span {flex: 1 1 240px; min-width: 0; overflow-wrap: anywhere}
-.marque-rejected {border: 1px solid #b91c1c; border-radius: 10px; padding: 14px 16px}
-.marque-rejected .marque-verdict {margin: 0}
-.marque-rejected .marque-verdict span {font-size: 18px; font-weight: 600; line-height: 1.35}
-.marque-car {display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; margin: 0}
-.marque-car div {border: 1px solid var(--border-color-primary); border-radius: 10px;
-  background: var(--background-fill-secondary); padding: 12px 14px; min-width: 0}
-.marque-car dt {font-size: 12px; letter-spacing: .06em; text-transform: uppercase;
-  display: flex; justify-content: space-between; gap: 8px; color: var(--body-text-color-subdued)}
-.marque-car dd {margin: 2px 0 0; font-size: 22px; font-weight: 650; line-height: 1.25;
-  color: var(--body-text-color); overflow-wrap: anywhere}
-.marque-car .unsure {font-size: 18px; font-weight: 400; opacity: .7}
-.marque-car small {display: block; font-size: 14px; line-height: 1.4}
-.marque-hint {color: var(--body-text-color); opacity: .75; margin: 8px 2px 0}
-.marque-hint b {font-weight: 600}
-@media (max-width: 640px) {.marque-car {grid-template-columns: 1fr; gap: 8px}
-  .marque-car div {display: flex; justify-content: space-between; align-items: baseline;
-    gap: 16px; padding: 10px 14px}
-  .marque-car dd {font-size: 18px; text-align: right}}
-"""
-
 _INTRO = """# Marque
 Which car is that? Give it a photo and it names the make, the model and the year, says how sure \
 it is, and shows what it looked at."""
 
 _BEST = "Five best answers"
 _NEAREST = "Five nearest known classes"
-_NAMED = 5  # plausible classes that are named; the others are counted
 
 _HINT = '<p class="marque-hint">The answer appears here as soon as there is a photo.</p>'
 
@@ -68,13 +37,16 @@ _HINT = '<p class="marque-hint">The answer appears here as soon as there is a ph
 def build_page(recognizer: CarRecognizer) -> gr.Blocks:
     """The page, and its endpoints, answering with one recognizer."""
 
-    def predict(image: str, top_k: int = _TOP_K) -> dict[str, Any]:
+    def predict(image: str, top_k: int = _TOP_K, catalogue: str | None = None) -> dict[str, Any]:
         """Names the most prominent car in a photo. Returns JSON: `verdict` (auto-tag, review or
         rejected), `reason`, `level` (how much is sure: year, model, make or null), `predictions`
         (label, make, model, year, confidence, score; best first), `makes`, `models`, `years`,
         `plausible` (labels, coverage), `box` (the car: left, upper, right and lower as shares of
-        width and height, or null), `cars_found`, `model` (source, revision) and `elapsed_ms`."""
-        return answered(image, top_k, lambda *asked: answer_of(recognizer.predict(*asked)))
+        width and height, or null), `cars_found`, `catalogue`, `model` (source, revision) and
+        `elapsed_ms`. `catalogue` confines the answer to makes, models, years (2005-2012), markets
+        or labels, separated by commas."""
+        chosen = confined(catalogue)
+        return answered(image, top_k, lambda *asked: answer_of(chosen.predict(*asked)))
 
     def predict_all(image: str, top_k: int = _TOP_K) -> dict[str, Any]:
         """Names every car in a photo. Returns JSON: `cars`, a list with what `/predict` says of
@@ -84,6 +56,29 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
             top_k,
             lambda *asked: {"cars": [answer_of(car) for car in recognizer.predict_all(*asked)]},
         )
+
+    def check(image: str, text: str = "") -> dict[str, Any]:
+        """Whether a photo bears out what is said of the car, such as "Golf 2012". Returns JSON:
+        `result` (agrees, contradicts or cannot tell), `reason`, `confidence` (that the photo shows
+        what is said, or null), `recognition` (what `/predict` answers) and `model`."""
+        picture = _open(image)
+        try:
+            found = recognizer.check(picture, text or "")
+        except ValueError as error:
+            raise refusal(str(error)) from None
+        return {
+            **found.as_json(),
+            "recognition": answer_of(found.recognition),
+            "model": {"source": recognizer.source, "revision": recognizer.revision},
+        }
+
+    def confined(catalogue: str | None) -> CarRecognizer:
+        if not catalogue:
+            return recognizer
+        try:  # as a list: a visitor names no file of this machine
+            return recognizer.within([item.strip() for item in catalogue.split(",")])
+        except MarqueError as error:
+            raise refusal(str(error)) from None
 
     def answered(image: str, top_k: int, ask: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         started = time.perf_counter()
@@ -176,7 +171,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
                             interactive=False,
                             buttons=["download", "fullscreen"],
                         )
-        gr.Markdown(_about(recognizer))
+        gr.Markdown(about(recognizer))
 
         shared: dict[str, Any] = {"concurrency_limit": _CONCURRENCY, "concurrency_id": "network"}
         gr.on(
@@ -198,7 +193,10 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         overlay_file = gr.Image(label="overlay", format="png", visible=False)
         image = _photo_input(label="image", visible=False)
         trigger = gr.Button(visible=False)
-        trigger.click(predict, [image, top_k], answer, api_name="predict", **shared)
+        catalogue = gr.Textbox(None, label="catalogue", visible=False)
+        text = gr.Textbox(None, label="text", visible=False)
+        trigger.click(predict, [image, top_k, catalogue], answer, api_name="predict", **shared)
+        trigger.click(check, [image, text], answer, api_name="check", **shared)
         trigger.click(predict_all, [image, top_k], answer, api_name="predict_all", **shared)
         trigger.click(explain, [image, label], overlay_file, api_name="explain", **shared)
     return page
@@ -233,7 +231,7 @@ def launch(
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        css=_CSS,
+        css=CSS,
         max_file_size=MAX_BYTES,
         footer_links=["api", "settings"],
         app_kwargs={"middleware": [guard]},
@@ -281,109 +279,3 @@ def _count(top_k: object) -> int:
         told = repr(top_k) if len(repr(top_k)) <= 40 else f"{repr(top_k)[:40]}…"
         raise refusal(f"top_k is {told}; it must be a whole number of at least 1")
     return int(top_k)  # type: ignore[call-overload]
-
-
-def refused_html(reason: str) -> str:
-    """Why a photo has no answer, as HTML."""
-    return (
-        '<div class="marque-rejected" role="alert"><p class="marque-verdict">'
-        f"<span>{html.escape(reason)}.</span></p></div>"  # it begins with the name of the file
-    )
-
-
-def answer_html(recognition: Recognition, calibrated: bool) -> str:
-    """The verdict and the answer, as HTML."""
-    verdict = (
-        f'<p class="marque-verdict"><b class="{recognition.verdict}">'
-        f"{recognition.verdict.capitalize()}</b>"
-        f"<span>{html.escape(_sentence(recognition.reason))}</span></p>"
-    )
-    best = recognition.predictions[0]
-    if recognition.verdict == REJECTED:
-        # What it would be if it were one of the classes is no answer, only a help to whoever looks.
-        nearest = html.escape(best.label)
-        return (
-            f'<div class="marque-rejected">{verdict}</div>'
-            f'<p class="marque-hint">Nearest known class: {nearest}</p>'
-        )
-    cells = "".join(
-        f"<div><dt><span>{name}</span><span>{share}</span></dt><dd{kind}>{value}</dd></div>"
-        for name, share, kind, value in _cells(recognition, calibrated)
-    )
-    return f'{verdict}<dl class="marque-car">{cells}</dl>{_plausible(recognition)}'
-
-
-def _cells(recognition: Recognition, calibrated: bool) -> Iterator[tuple[str, str, str, str]]:
-    """Make, model and year: name, confidence, attributes and HTML of each.
-
-    What a calibrated checkpoint is not sure of enough is no answer, but a guess that is named as
-    such. An uncalibrated one does not know what it is sure of.
-    """
-    best = recognition.predictions[0]
-    sure = LEVELS.index(recognition.level) if recognition.level else -1
-    years = [score.year for score in recognition.years if score.confidence >= WORTH_NAMING]
-    span = f": {min(years)}–{max(years)}" if len(years) > 1 else ""
-    shares = {
-        MAKE: [score.confidence for score in recognition.makes if score.make == best.make],
-        MODEL: [
-            score.confidence
-            for score in recognition.models
-            if (score.make, score.model) == (best.make, best.model)
-        ],
-        YEAR: [score.confidence for score in recognition.years if score.year == best.year],
-    }
-    values = {MAKE: best.make, MODEL: best.model, YEAR: str(best.year or "")}
-    for rank, level in enumerate(LEVELS):
-        value = html.escape(values[level])
-        share = _percent(shares[level][0]) if shares[level] and value else ""
-        if not value:
-            yield level.capitalize(), "", ' class="unsure"', "not known"
-        elif calibrated and rank > sure:
-            guess = f"<small>perhaps {value}</small>"
-            between = span if level == YEAR else ""
-            yield level.capitalize(), share, ' class="unsure"', f"unsure{between}{guess}"
-        else:
-            yield level.capitalize(), share, "", value
-
-
-def _percent(share: float) -> str:
-    """A share as it is read; nothing is ever quite sure."""
-    return "over 99%" if share >= 0.995 else f"{share:.0%}"
-
-
-def _plausible(recognition: Recognition) -> str:
-    plausible = recognition.plausible
-    if not plausible or plausible.coverage is None or len(plausible.labels) < 2:
-        return ""
-    named = plausible.labels[:_NAMED]
-    more = len(plausible.labels) - len(named)
-    rest = f" and {more} more" if more else ""
-    return (
-        f'<p class="marque-hint"><b>One of these {len(plausible.labels)}, right '
-        f"{100 * plausible.coverage:g} times in 100:</b> "
-        f"{html.escape(', '.join(named))}{rest}</p>"
-    )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _about(recognizer: CarRecognizer) -> str:
-    calibration = recognizer.rule.calibration
-    rejected = ["photos that show no car from outside"] if recognizer.gate else []
-    if calibration and calibration.known is not None:
-        rejected.append("cars unlike all of them")
-    behavior = (
-        f"It rejects {' and '.join(rejected)}, as far as it can tell them."
-        if rejected
-        else "It names the nearest of them even when the photo shows something else."
-    )
-    sureness = (
-        "Its confidences are calibrated." if calibration else "Its confidences are uncalibrated."
-    )
-    return (
-        f"Answered by checkpoint `{recognizer.source}` at revision `{recognizer.revision}`, which "
-        f"knows {len(recognizer.labels)} classes. {behavior} {sureness} Photos are deleted from "
-        "the server within two hours."
-    )

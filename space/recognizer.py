@@ -32,8 +32,7 @@ from space.verdict import DecisionRule
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
-# A car with less of the photo is named if the network is surer of it than of the whole photo.
-SMALL = 0.05
+SMALL = 0.05  # of a car with less of the photo, and of the whole photo, the surer one is named
 
 
 class CarRecognizer:
@@ -136,7 +135,7 @@ class CarRecognizer:
         Raises:
             MarqueError: it is empty, or an item is unknown; the message has the nearest names.
         """
-        other = copy(self)
+        _, other = self.memory, copy(self)  # memory is read once, not by every copy
         other.rule, other._chosen, other.catalogue = self._all, None, None
         if catalogue is not None:
             other._confine(catalogue)

@@ -25,7 +25,8 @@ import space.page
 from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
 from space.boxes import Box
 from space.gate import CAR, OTHER, PART
-from space.page import answer_html, build_page, launch
+from space.html import answer_html
+from space.page import build_page, launch
 from space.recognizer import CarRecognizer
 
 ROOT = Path(__file__).parent.parent

@@ -241,6 +241,7 @@ def calibrate(
         [photo.group for photo in chosen],
         sources,
         threshold,
+        np.array([box.area if box else 1.0 for box in predictions.boxes]),
     )
     memory = remember(recognizer, photos, chosen, predictions)
     # The calibration last, since it is what asks for the gate.

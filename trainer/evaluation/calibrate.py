@@ -1,5 +1,6 @@
 """Fits calibration.json on validation photos: what confidences mean, and what to do with them."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,11 +10,12 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from space.answers import LEVELS
-from space.calibration import Calibration, ConfidenceMap, fit_plausible, softmax
+from space.answers import LEVELS, MAKE, MODEL, YEAR
+from space.calibration import Calibration, ConfidenceMap, fit_plausible, log_softmax, softmax
+from space.fusion import fuse
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import DecisionRule, fit_thresholds
+from space.verdict import DecisionRule, fit_threshold, fit_thresholds
 
 PRECISIONS = (0.9, 0.95, 0.98, 0.99)
 COVERAGES = (0.9, 0.95, 0.99)
@@ -21,6 +23,8 @@ COVERAGES = (0.9, 0.95, 0.99)
 # alone. Small, because unknown cars look much like known ones, see `benchmarks.unknown`.
 UNKNOWN_SHARE = 0.002
 _FOLDS = 5
+POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the number of photos of one car
+CLAIMS = 0.98  # how often agreeing with, and contradicting, a seller should be right
 
 
 def fit_calibration(
@@ -31,6 +35,7 @@ def fit_calibration(
     groups: Sequence[str],
     sources: np.ndarray,
     gate: float | None = None,
+    areas: np.ndarray | None = None,
 ) -> Calibration:
     """Calibrates a checkpoint.
 
@@ -41,6 +46,7 @@ def fit_calibration(
         groups: of each photo; photos of one group are the same photo.
         sources: the dataset of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
+        areas: the share of each photo that the car takes, shape (photos,); all of it by default.
     """
     levels = Levels(cars)
     temperature = fit_temperature(logits, targets)
@@ -62,7 +68,15 @@ def fit_calibration(
         gate=gate,
     )
     rule = DecisionRule(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
-    return replace(draft, thresholds=fit_thresholds(rule, logits, targets, PRECISIONS))
+    agrees, contradicts = fit_claims(rule, logits, targets)
+    whole = np.ones(len(targets)) if areas is None else areas
+    return replace(
+        draft,
+        thresholds=fit_thresholds(rule, logits, targets, PRECISIONS),
+        fusion=fit_fusion(logits, whole, targets, groups, draft),
+        agrees=agrees,
+        contradicts=contradicts,
+    )
 
 
 def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
@@ -137,3 +151,66 @@ def _logistic(columns: list[np.ndarray], right: np.ndarray) -> tuple[list[float]
     # All but unpenalised; the trace of a penalty keeps separable photos from infinite slopes.
     found = LogisticRegression(C=1e3, max_iter=1000).fit(np.stack(columns, axis=1), right)
     return found.coef_[0].tolist(), float(found.intercept_[0])
+
+
+def fit_fusion(
+    logits: np.ndarray,
+    areas: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    calibration: Calibration,
+) -> float:
+    """The power by which several photos of one car are surer than one, see `space.fusion`.
+
+    Args:
+        logits: of validation photos, shape (photos, classes).
+        areas: the share of each photo that the car takes, shape (photos,).
+        targets, groups: of each; photos of one class and group count as photos of one car.
+
+    Returns:
+        One of `POWERS`: the one with the lowest negative log-likelihood; 0 without such groups.
+    """
+    cars: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, (group, target) in enumerate(zip(groups, targets.tolist(), strict=True)):
+        cars[group, target].append(number)
+    several = [(target, some) for (_, target), some in sorted(cars.items()) if len(some) > 1]
+    losses = []
+    for power in POWERS:
+        tried = replace(calibration, fusion=power)
+        loss = 0.0
+        for target, some in several:
+            fused = fuse(logits[some], areas[some], tried)
+            loss -= float(log_softmax(fused / calibration.temperature)[0, target])
+        losses.append(loss)
+    return POWERS[int(np.argmin(losses))] if several else 0.0
+
+
+def fit_claims(
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray
+) -> tuple[float | None, float | None]:
+    """From which confidence a photo bears out what is said, and to which it refutes it.
+
+    Each validation photo is compared once with its own make and model and once with those of
+    another class, of the same make where there is one: what is said is right half of the time.
+
+    Returns:
+        `agrees`, the lowest limit above which at least `CLAIMS` of the agreements are right, and
+        `contradicts`, the highest below which as many of the contradictions are; None for never.
+    """
+    rng = np.random.default_rng(0)
+    scores = rule.confidences(logits)[YEAR]
+    models = rule.levels.index[MODEL]
+    makes = rule.levels.index[MAKE]
+    own, other = [], []
+    for row, target in enumerate(targets.tolist()):
+        near = np.flatnonzero((makes == makes[target]) & (models != models[target]))
+        rest = near if len(near) else np.flatnonzero(models != models[target])
+        if not len(rest):
+            continue
+        own.append(scores[row][models == models[target]].sum())
+        other.append(scores[row][models == models[rng.choice(rest)]].sum())
+    values = np.array(own + other).clip(0, 1)
+    right = np.arange(len(values)) < len(own)
+    agrees = fit_threshold(values, right, CLAIMS)
+    contradicts = fit_threshold(1 - values, ~right, CLAIMS)
+    return agrees and max(agrees, 0.5), None if contradicts is None else 1 - contradicts

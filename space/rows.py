@@ -1,0 +1,148 @@
+"""The answers of the command line: on the terminal, as CSV and as JSON Lines."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from space.answers import AUTO_TAG, REJECTED, REVIEW, Prediction, Recognition
+from space.boxes import Box
+from space.claims import Check
+from space.printable import printable
+from space.recognizer import CarRecognizer
+
+CHECK = ("expected", "check", "check_reason")  # columns of a seller's text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer.
+
+    Attributes:
+        path: of the photo, or what the photos of a group have in common.
+        recognition: the answer.
+        photos: how many the answer is of, in a group; else 0.
+        expected, check: what the seller says, and whether the photo bears it out.
+    """
+
+    path: Path
+    recognition: Recognition
+    photos: int = 0
+    expected: str = ""
+    check: Check | None = None
+
+
+Writer = Callable[[Row], None]
+
+
+def block(console: Console) -> Writer:
+    """One photo on the terminal: all its answers."""
+
+    def write(row: Row) -> None:
+        path, recognition = row.path, row.recognition
+        console.print(Text(printable(path, breaks=True), style="bold"))
+        if recognition.error:
+            console.print(Text.assemble("  ", (printable(recognition.error), "red")))
+        for car in recognition.predictions:
+            console.print(Text("  " + _columns(car)))
+        if recognition.verdict:
+            reason = printable(recognition.reason)
+            console.print(Text.assemble("  ", _verdict(recognition), f": {reason}"))
+        if row.check:
+            said = f"{row.expected}: {row.check.result}, {row.check.reason}"
+            console.print(Text("  " + printable(said)))
+
+    return write
+
+
+def line(console: Console) -> Writer:
+    """Many photos on the terminal: a line each, with the best answer."""
+
+    def write(row: Row) -> None:
+        path, recognition = row.path, row.recognition
+        if recognition.error:
+            console.print(Text(printable(recognition.error), style="red"))
+        else:
+            best = _columns(recognition.predictions[0])
+            name = (printable(path, breaks=True), "dim")
+            told = f"{row.check.result:<11}  " if row.check else ""
+            console.print(Text.assemble(told, _verdict(recognition), f"  {best}  ", name))
+
+    return write
+
+
+def _verdict(recognition: Recognition) -> tuple[str, str]:
+    color = {AUTO_TAG: "green", REVIEW: "yellow", REJECTED: "red"}[recognition.verdict]
+    return f"{recognition.verdict:<8}", color
+
+
+def _columns(car: Prediction) -> str:
+    make, model = printable(car.make), printable(car.model)
+    return f"{car.confidence:6.1%}  {make:<13} {car.year or '':>4}  {model:<32}"
+
+
+def _cell(value: object) -> object:
+    """A cell that no spreadsheet runs: text that begins like a formula has an apostrophe before."""
+    dangerous = isinstance(value, str | Path) and str(value).startswith(tuple("=+-@\t\r"))
+    return f"'{value}" if dangerous else value
+
+
+def csv_rows(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
+    """One row a car: the best answer in columns of its own, the others, and where the car is.
+
+    Args:
+        more: columns at the end: "photos", or those of `CHECK`.
+    """
+    output = csv.writer(file)
+    others = [
+        f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
+    ]
+    first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
+    place = [f"box_{side}" for side in Box._fields]
+    output.writerow([*first, *others, "error", *place, "cars_found", *more])
+
+    def write(row: Row) -> None:
+        path, recognition = row.path, row.recognition
+        cells: list[object] = [""] * 7
+        if recognition.predictions:
+            best = recognition.predictions[0]
+            cells = [best.label, best.make, best.model, best.year or "", f"{best.confidence:.4f}"]
+            cells += [recognition.verdict, recognition.reason]
+        for car in recognition.predictions[1:]:
+            cells += [car.label, f"{car.confidence:.4f}"]
+        cells += [""] * (7 + len(others) - len(cells))
+        cells += [recognition.error or ""]
+        cells += [f"{side:.4f}" for side in recognition.box] if recognition.box else [""] * 4
+        cells += ["" if recognition.cars_found is None else recognition.cars_found]
+        told = {
+            "photos": row.photos,
+            "expected": row.expected,
+            "check": row.check.result if row.check else "",
+            "check_reason": row.check.reason if row.check else "",
+        }
+        cells += [told[column] for column in more]
+        output.writerow(map(_cell, [path, *cells]))
+
+    return write
+
+
+def json_lines(file: TextIO, recognizer: CarRecognizer) -> Writer:
+    """One object a photo, with every answer and the model that gave it."""
+    model = {"source": recognizer.source, "revision": recognizer.revision}
+
+    def write(row: Row) -> None:
+        path, recognition = row.path, row.recognition
+        told: dict[str, object] = {"path": str(path), **recognition.as_json(), "model": model}
+        if row.photos:
+            told["photos"] = row.photos
+        if row.check:
+            told["check"] = {"expected": row.expected, **row.check.as_json()}
+            del told["check"]["recognition"]  # type: ignore[attr-defined]
+        file.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+    return write
