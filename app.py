@@ -2,8 +2,8 @@
 
 MARQUE_MODEL chooses the checkpoint that answers: a folder, or org/name[@revision]. Without it, the
 one answers that model.txt beside this file names, as `python -m trainer.deploy` writes it, and
-without that the bundled one. MARQUE_CATALOGUE confines the answers to makes, models, years, a market
-or labels.
+without that the bundled one. MARQUE_CATALOGUE confines the answers to makes, models, years, a
+market or labels.
 """
 
 import os

@@ -1,0 +1,247 @@
+"""Adds the classes of photos to a checkpoint: new rows of its head, and nothing else."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from space.checkpoints import open_checkpoint
+from space.errors import DataError
+from space.labels import Car
+from space.memory import Memory
+from space.recognizer import CarRecognizer
+from trainer.data.cache import PhotoCache
+from trainer.data.classes import identity
+from trainer.data.dataset import read_photos
+from trainer.data.source import Columns
+from trainer.evaluation.memory import statistics
+from trainer.evaluation.metrics import Estimate
+from trainer.evaluation.predictions import predict_photos
+from trainer.extending.head import fit_rows, handicap, held_out_logits, whitening
+from trainer.extending.rewrite import Head, open_head, rewrite
+
+FEWEST = 4  # different photos of a class, to fit some and test the others
+
+
+def extend(
+    source: str,
+    specs: Sequence[str],
+    out: Path,
+    *,
+    cache: PhotoCache,
+    columns: Columns,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes a checkpoint that knows the classes of more photos too.
+
+    Classes that the checkpoint has already are left as they are; their photos are not used.
+
+    Args:
+        source: the checkpoint: a folder, org/name, or "" for the bundled one.
+        specs: `NAME=LOCATION` each, see `trainer.data.sources`.
+        out: the new checkpoint's folder.
+        cache: where decoded photos go.
+        record: the command, for training.json.
+
+    Returns:
+        What was measured on photos that took no part in what measures them: accuracy on new
+        classes among all classes, and on held-out photos of old ones before and after.
+
+    Raises:
+        MarqueError: the checkpoint or the photos cannot be used.
+    """
+    checkpoint = open_checkpoint(source or None)
+    head = open_head(checkpoint)
+    recognizer = CarRecognizer(checkpoint)
+    new = _read_new(recognizer, specs, cache, columns)
+    rows = _fit(head, new)
+    old = len(head.bias)
+    measured = _measure(head, new, rows)
+    memory = _memory(head.memory, new, rows)
+    full = Head(
+        head.name,
+        np.concatenate([head.weight, rows.weight]),
+        np.concatenate([head.bias, rows.bias]),
+        memory,
+    )
+    rewrite(
+        checkpoint,
+        out,
+        full,
+        (*checkpoint.labels, *new.labels),
+        (*checkpoint.cars, *new.cars),
+        memory,
+        {
+            **record,
+            "from": checkpoint.revision,
+            "added": dict(zip(new.labels, new.counts, strict=True)),
+            "known_already": new.known,
+            "left_out": new.left_out,
+            "old_classes": old,
+            "measured": measured,
+        },
+    )
+    return measured | {"known_already": new.known, "left_out": new.left_out}
+
+
+@dataclass(frozen=True)
+class _New:
+    """The photos of new classes, as the network sees them.
+
+    Attributes:
+        labels, cars: the new classes.
+        features: shape (photos, channels).
+        targets: their classes, counted from 0, shape (photos,).
+        groups, sources: of each photo.
+        known: labels that the checkpoint has already.
+        left_out: how many photos take no part, by the reason.
+    """
+
+    labels: list[str]
+    cars: list[Car]
+    features: np.ndarray
+    targets: np.ndarray
+    groups: list[str]
+    sources: list[str]
+    known: list[str]
+    left_out: dict[str, int]
+
+    @property
+    def counts(self) -> list[int]:
+        """Photos of each class."""
+        return np.bincount(self.targets, minlength=len(self.labels)).tolist()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What was fitted: the new rows, and the logits of photos that they were not fitted on.
+
+    Attributes:
+        weight, bias: shapes (new classes, channels) and (new classes,).
+        new_logits: of the new photos, by folds, shape (photos, all classes).
+        old_logits: of held-out photos of old classes, shape (photos, all classes).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    new_logits: np.ndarray
+    old_logits: np.ndarray
+
+
+def _read_new(
+    recognizer: CarRecognizer, specs: Sequence[str], cache: PhotoCache, columns: Columns
+) -> _New:
+    data = read_photos(specs, cache, columns)
+    known = {identity(car) for car in recognizer.cars}
+    fresh = [n for n, car in enumerate(data.classes.cars) if identity(car) not in known]
+    labels = [data.classes.labels[number] for number in fresh]
+    if not fresh:
+        raise DataError(
+            f"the checkpoint knows all {len(known)} classes of these photos already, such as "
+            f"{data.classes.labels[0]!r}; there is nothing to add"
+        )
+    if taken := set(recognizer.labels) & set(labels):
+        raise DataError(f"{min(taken)!r} means another car in the checkpoint; rename the new class")
+    place = {number: index for index, number in enumerate(fresh)}
+    targets_of: dict[str, set[int]] = defaultdict(set)
+    for photo in data.photos:
+        targets_of[photo.group].add(photo.target)
+    left_out = Counter(problem.reason.partition(":")[0] for problem in data.problems)
+    chosen = []
+    for number, photo in enumerate(data.photos):
+        if photo.target not in place:
+            continue
+        if len(targets_of[photo.group]) > 1:
+            left_out["the same photo stands under several labels"] += 1
+        else:
+            chosen.append(number)
+    predictions = predict_photos(recognizer, [data.readers[n] for n in chosen], "new classes")
+    refusals = (
+        recognizer.gate.refusals(predictions.features) if recognizer.gate else [None] * len(chosen)
+    )
+    left_out.update(refusal for refusal in refusals if refusal)
+    kept = [index for index, refusal in enumerate(refusals) if not refusal]
+    photos = [data.photos[chosen[index]] for index in kept]
+    new = _New(
+        labels,
+        [data.classes.cars[number] for number in fresh],
+        predictions.features[kept],
+        np.array([place[photo.target] for photo in photos], np.int64),
+        [photo.group for photo in photos],
+        [photo.source for photo in photos],
+        [label for n, label in enumerate(data.classes.labels) if n not in place],
+        dict(left_out),
+    )
+    for index, label in enumerate(labels):
+        different = {group for group, t in zip(new.groups, new.targets, strict=True) if t == index}
+        if len(different) < FEWEST:
+            raise DataError(
+                f"{label!r} has {len(different)} different photos that can be used; "
+                f"{FEWEST} are the least, and 20 a good start"
+            )
+    return new
+
+
+def _fit(head: Head, new: _New) -> _Rows:
+    white = whitening(head.memory)
+    count, old = len(new.labels), len(head.bias)
+    common = (count, head.weight, head.bias, head.memory, white)
+    weight, bias = fit_rows(new.features, new.targets, *common)
+    new_logits = held_out_logits(new.features, new.targets, new.groups, *common)
+    features = head.memory.features
+    old_logits = np.concatenate([head.memory.logits, features @ weight.T + bias], axis=1)
+    given = handicap(old_logits, head.memory.targets, old)
+    new_logits[:, old:] -= given
+    old_logits[:, old:] -= given
+    return _Rows(weight, (bias - given).astype(np.float32), new_logits, old_logits)
+
+
+def _measure(head: Head, new: _New, rows: _Rows) -> dict[str, Any]:
+    memory, old = head.memory, len(head.bias)
+    groups = [str(group) for group in memory.groups]
+    before = memory.logits.argmax(axis=1) == memory.targets
+    after = rows.old_logits.argmax(axis=1) == memory.targets
+    right = rows.new_logits.argmax(axis=1) == old + new.targets
+    return {
+        "new": {
+            "photos": len(right),
+            "groups": len(set(new.groups)),
+            "top1": Estimate.of_marks(right, new.groups),
+            "per_class": {
+                label: float(right[new.targets == number].mean())
+                for number, label in enumerate(new.labels)
+            },
+        },
+        "old": {
+            "photos": len(after),
+            "before": Estimate.of_marks(before, groups),
+            "after": Estimate.of_marks(after, groups),
+            "change": Estimate.of_change(after, before, groups),
+        },
+    }
+
+
+def _memory(memory: Memory, new: _New, rows: _Rows) -> Memory:
+    """The memory of old and new classes; the spread within classes stays that of the old ones."""
+    old, count = len(memory.means), len(new.labels)
+    means, counts, _, _ = statistics(new.features, new.targets, count)
+    numbers = np.unique(new.groups, return_inverse=True)[1]
+    markets = {name: list(some) for name, some in memory.markets.items()}
+    for source, target in zip(new.sources, new.targets.tolist(), strict=True):
+        some = markets.setdefault(source, [])
+        if old + target not in some:
+            some.append(old + target)
+    return replace(
+        memory,
+        logits=np.concatenate([rows.old_logits, rows.new_logits]).astype(np.float32),
+        features=np.concatenate([memory.features, new.features]),
+        targets=np.concatenate([memory.targets, old + new.targets]),
+        groups=np.concatenate([memory.groups, memory.groups.max(initial=-1) + 1 + numbers]),
+        sources=np.concatenate([memory.sources, np.array(new.sources)]),
+        means=np.concatenate([memory.means, means]),
+        counts=np.concatenate([memory.counts, counts]),
+        markets=markets,
+    )

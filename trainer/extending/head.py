@@ -1,0 +1,130 @@
+"""Rows for new classes in a linear head whose other rows stay as they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+from sklearn.model_selection import GroupKFold
+
+from space.calibration import log_softmax, softmax
+from space.memory import Memory
+
+DRAWN = 12  # features of each old class, drawn from the memory, that new rows have to stay below
+# Of the penalty on rows in the space in which features of one class spread alike in all directions.
+# Chosen on validation photos, see docs/EXPERIMENTS.md.
+PENALTY = 0.003
+SHRINK = 0.1  # of the covariance towards equal variances (Ledoit and Wolf 2004)
+FOLDS = 5
+LOST = 0.005  # the share of held-out photos of old classes that may be lost to new ones
+
+
+def whitening(memory: Memory) -> np.ndarray:
+    """The map after which features of one class spread alike in all directions.
+
+    Returns:
+        float64, symmetric, shape (channels, channels).
+    """
+    factor = memory.factor.astype(np.float64)
+    covariance = factor @ factor.T + np.diag(memory.rest.astype(np.float64))
+    average = np.trace(covariance) / len(covariance)
+    covariance = (1 - SHRINK) * covariance + SHRINK * average * np.eye(len(covariance))
+    values, axes = np.linalg.eigh(covariance)
+    return (axes / np.sqrt(values)) @ axes.T
+
+
+def fit_rows(
+    features: np.ndarray,
+    targets: np.ndarray,
+    count: int,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    memory: Memory,
+    white: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multinomial logistic regression in which the rows of old classes are fixed.
+
+    Args:
+        features: of photos of new classes, shape (photos, channels).
+        targets: their classes, 0 to count - 1, shape (photos,).
+        count: of new classes.
+        weight, bias: of the old classes, shapes (classes, channels) and (classes,).
+        memory: of the checkpoint; old classes are drawn from it.
+        white: see `whitening`.
+
+    Returns:
+        The new rows, float32, shapes (count, channels) and (count,).
+    """
+    old = len(bias)
+    drawn, drawn_targets = memory.draw(DRAWN, seed=0)
+    everything = np.concatenate([drawn, features]).astype(np.float64)
+    truth = np.concatenate([drawn_targets, old + targets])
+    fixed = everything @ weight.T.astype(np.float64) + bias
+    center = memory.means[memory.counts > 0].mean(axis=0).astype(np.float64)
+    inputs = (everything - center) @ white
+    # Each class counts alike, the old ones together as much as the new ones.
+    shares = 1 / np.bincount(truth, minlength=old + count).clip(1)
+    shares[:old] /= max(1, (memory.counts > 0).sum())
+    shares[old:] /= count
+    counts = shares[truth] / shares[truth].sum()
+    channels = inputs.shape[1]
+    hits = np.zeros((len(truth), count))
+    new = truth >= old
+    hits[np.flatnonzero(new), truth[new] - old] = 1
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        rows, offsets = flat[: count * channels].reshape(count, channels), flat[count * channels :]
+        logits = np.concatenate([fixed, inputs @ rows.T + offsets], axis=1)
+        value = -(counts * log_softmax(logits)[np.arange(len(truth)), truth]).sum()
+        slope = counts[:, None] * (softmax(logits)[:, old:] - hits)
+        found = value + PENALTY / 2 * (rows**2).sum()
+        return found, np.concatenate(
+            [(slope.T @ inputs + PENALTY * rows).ravel(), slope.sum(axis=0)]
+        )
+
+    start = np.concatenate([np.zeros(count * channels), np.full(count, fixed.max(axis=1).mean())])
+    flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    rows = flat[: count * channels].reshape(count, channels) @ white
+    offsets = flat[count * channels :] - rows @ center
+    return rows.astype(np.float32), offsets.astype(np.float32)
+
+
+def held_out_logits(
+    features: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str],
+    count: int,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    memory: Memory,
+    white: np.ndarray,
+) -> np.ndarray:
+    """The logits of each new photo by rows that were fitted without its group, of up to `FOLDS`
+    folds; see `fit_rows` for the arguments. Shape (photos, old classes + count)."""
+    found = np.zeros((len(features), len(bias) + count))
+    folds = GroupKFold(min(FOLDS, len(set(groups))))
+    for fitted, kept in folds.split(features, targets, groups):
+        rows, offsets = fit_rows(
+            features[fitted], targets[fitted], count, weight, bias, memory, white
+        )
+        found[kept] = features[kept] @ np.concatenate([weight, rows]).T
+        found[kept] += np.concatenate([bias, offsets])
+    return found
+
+
+def handicap(old_logits: np.ndarray, targets: np.ndarray, old: int) -> float:
+    """What new classes have to give away, in logits, so that at most `LOST` of the held-out photos
+    of old classes are lost to them.
+
+    Args:
+        old_logits: of held-out photos of old classes, with the new rows, shape (photos, classes).
+        targets: their classes.
+        old: how many classes are old.
+    """
+    best_old = old_logits[:, :old].max(axis=1)
+    lead = old_logits[:, old:].max(axis=1) - best_old
+    right = old_logits[:, :old].argmax(axis=1) == targets
+    leads = np.sort(lead[right])[::-1]
+    allowed = int(LOST * len(targets))
+    if allowed >= len(leads):
+        return 0.0
+    return float(max(0.0, np.nextafter(leads[allowed], np.inf)))
