@@ -1,5 +1,6 @@
 """What a seller says, checked against the photo: agrees, contradicts, cannot tell."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from space.labels import Car
 from space.names import find_make, parse_name
 
 AGREES, CONTRADICTS, CANNOT_TELL = "agrees", "contradicts", "cannot tell"
+_YEAR = re.compile(r"(?:18|19|20)\d\d")
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,13 @@ class Claim:
     def read(cls, text: str, cars: Sequence[Car]) -> "Claim":
         """Reads "Golf 2012", "VW Golf", "2012 Volkswagen Golf" or a make."""
         words = text.split()
-        years = [word for word in words if len(word) == 4 and word.isdecimal()]
         told = parse_name(text)
-        if told and told.year is None and len(years) == 1 and told.model.endswith(years[0]):
-            told = None  # "Peugeot 2008" is a model; a class of that name is found below
-        year = told.year if told else int(years[0]) if years else None
-        name = " ".join(word for word in words if word != str(year)) or text
+        if told:
+            year, name = told.year, f"{told.make} {told.model}"
+        else:
+            years = [word for word in words if _YEAR.fullmatch(word)] if len(words) > 1 else []
+            year = int(years[-1]) if years else None
+            name = " ".join(word for word in words if word != str(year))
         classes = matching(name, cars)
         if classes:
             return cls(text, tuple(classes), year, False)
