@@ -24,7 +24,7 @@ class Memory:
 
     Attributes:
         logits: of held-out photos, float32, shape (photos, classes).
-        features: of the same, float32, shape (photos, channels).
+        features: what the classifier takes, of the same, float32, shape (photos, channels).
         targets: the numbers of their classes, int64, shape (photos,).
         groups: numbers; photos of one group are the same photo, int64, shape (photos,).
         sources: the dataset of each, shape (photos,), text.

@@ -265,8 +265,8 @@ def reader(hub, tmp_path_factory) -> Iterator[Callable[..., Any]]:
 SLOW = {
     f"test_{name}"
     for name in (
-        "browser card evaluate exteriors gate_training light machines notebook provenance publish "
-        "recipes server speed_benchmark strangers streaming trackers training"
+        "browser card catalogue evaluate extend exteriors gate_training light machines notebook "
+        "provenance publish recipes server speed_benchmark strangers streaming trackers training"
     ).split()
 }
 

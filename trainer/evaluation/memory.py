@@ -42,16 +42,18 @@ def remember(
         for _, some in sorted(by_class.items())
         for photo in rng.sample(some, min(PER_CLASS, len(some)))
     ]
-    channels = predictions.features.shape[1]
-    features, targets = np.zeros((0, channels), np.float32), np.zeros(0, np.int64)
+    # What the classifier takes comes last, after what only the gate looks at.
+    width = getattr(recognizer.checkpoint.model.get_classifier(), "in_features", 0)
+    held_features = predictions.features[:, -width:]
+    features, targets = held_features[:0], np.zeros(0, np.int64)
     if chosen:
         found = predict_photos(recognizer, [photo.read for photo in chosen], "memory")
-        features, targets = found.features, np.array([photo.target for photo in chosen])
+        features, targets = found.features[:, -width:], np.array([photo.target for photo in chosen])
     means, counts, factor, rest = statistics(features, targets, len(recognizer.labels))
     groups = np.unique([photo.group for photo in held_out], return_inverse=True)[1]
     return Memory(
         predictions.logits,
-        predictions.features,
+        held_features,
         np.array([photo.target for photo in held_out]),
         groups,
         np.array([photo.source for photo in held_out]),

@@ -56,7 +56,7 @@ def extend(
     checkpoint = open_checkpoint(source or None)
     head = open_head(checkpoint)
     recognizer = CarRecognizer(checkpoint)
-    new = _read_new(recognizer, specs, cache, columns)
+    new = _read_new(recognizer, head.weight.shape[1], specs, cache, columns)
     rows = _fit(head, new)
     old = len(head.bias)
     measured = _measure(head, new, rows)
@@ -132,7 +132,11 @@ class _Rows:
 
 
 def _read_new(
-    recognizer: CarRecognizer, specs: Sequence[str], cache: PhotoCache, columns: Columns
+    recognizer: CarRecognizer,
+    width: int,
+    specs: Sequence[str],
+    cache: PhotoCache,
+    columns: Columns,
 ) -> _New:
     data = read_photos(specs, cache, columns)
     known = {identity(car) for car in recognizer.cars}
@@ -168,7 +172,7 @@ def _read_new(
     new = _New(
         labels,
         [data.classes.cars[number] for number in fresh],
-        predictions.features[kept],
+        predictions.features[kept, -width:],  # what the classifier takes
         np.array([place[photo.target] for photo in photos], np.int64),
         [photo.group for photo in photos],
         [photo.source for photo in photos],

@@ -85,7 +85,8 @@ def fit_rows(
     flat = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     rows = flat[: count * channels].reshape(count, channels) @ white
     offsets = flat[count * channels :] - rows @ center
-    return rows.astype(np.float32), offsets.astype(np.float32)
+    # As the checkpoint will hold them.
+    return tuple(values.astype(np.float16).astype(np.float32) for values in (rows, offsets))
 
 
 def held_out_logits(

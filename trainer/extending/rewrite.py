@@ -31,7 +31,7 @@ from space.memory import Memory, read_memory
 from trainer.evaluation.calibrate import fit_calibration
 from trainer.training.graph import export
 
-_CLOSE = 0.02  # of the largest logit, by which a linear head may miss those in half precision
+_SAME = 0.9  # of the answers to held-out photos; half precision changes few of them
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,10 @@ def open_head(checkpoint: Checkpoint) -> Head:
             "trainer/train.py --weights instead"
         )
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    found = memory.features @ weight.T + bias
-    if len(found) and np.abs(found - memory.logits).max() > _CLOSE * np.abs(memory.logits).max():
+    fits = memory.features.shape[1] == weight.shape[1]
+    found = memory.features @ weight.T + bias if fits else -memory.logits
+    same = found.argmax(axis=1) == memory.logits.argmax(axis=1)
+    if len(same) and same.mean() < _SAME:
         raise CheckpointError(
             f"the logits of {checkpoint.source} are not its features times its last layer; train "
             "the classes with trainer/train.py --weights instead"
