@@ -17,7 +17,6 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +261,7 @@ def heat_on_cars(
         areas.append(car.mean())
     drawn = [groups[index] for index in chosen]
     summary = _summary(found, ("share", "pointing", "beyond_random"), drawn)
-    return {"car": _mean(areas, drawn), **summary}
+    return {"car": Estimate.of_values(areas, drawn), **summary}
 
 
 def car_mask(sibling: np.ndarray) -> np.ndarray:
@@ -282,14 +281,6 @@ def car_mask(sibling: np.ndarray) -> np.ndarray:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return ndimage.binary_fill_holes((sizes >= _SPECK * sizes.max())[parts] & seen)
-
-
-def _mean(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
-    """A mean, and the ends of its 95% interval: photos of one group say the same thing twice."""
-    column = np.asarray(values)
-    return asdict(
-        Estimate.bootstrapped(lambda weights: float(weights @ column / weights.sum()), groups)
-    )
 
 
 def _draw(available: int, count: int, seed: int) -> list[int]:
@@ -363,7 +354,7 @@ def _summary(
         "photos": len(groups),
         "methods": {
             method: {
-                name: _mean(column, groups)
+                name: Estimate.of_values(column, groups)
                 for name, column in zip(names, np.stack(rows).T, strict=True)
             }
             for method, rows in found.items()

@@ -67,12 +67,17 @@ class Estimate:
         return asdict(cls.bootstrapped(lambda weights: weights @ marks / weights.sum(), groups))
 
     @classmethod
+    def of_values(cls, values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
+        """The mean of a number of each photo, as `of_marks` takes them."""
+        column = np.asarray(values, np.float64)
+        return asdict(cls.bootstrapped(lambda weights: weights @ column / weights.sum(), groups))
+
+    @classmethod
     def of_change(
         cls, one: np.ndarray, other: np.ndarray, groups: Sequence[str]
     ) -> dict[str, float]:
         """The share of photos marked in `one` less that in `other`, as `of_marks` takes them."""
-        change = one.astype(float) - other
-        return asdict(cls.bootstrapped(lambda weights: weights @ change / weights.sum(), groups))
+        return cls.of_values(one.astype(float) - other, groups)
 
 
 def _info(description: str, citation: str, **features: Any) -> evaluate.MetricInfo:
