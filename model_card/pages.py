@@ -1,7 +1,7 @@
 """Writes what is told of the bundled checkpoint: `python -m model_card.pages`.
 
-These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md and the checkpoint's own
-card. Their numbers come from its files and from `benchmarks/`, by templates that stop at whatever
+These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md,
+docs/CATALOGUE.md and the checkpoint's own card. Their numbers come from its files and from `benchmarks/`, by templates that stop at whatever
 is missing. A test holds the pages to what this writes.
 
 Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
@@ -16,7 +16,7 @@ from model_card.facts import FAITHFULNESS
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
-BENCHMARKS = ("gate", "install", "load", "serving", "training", "unknown")
+BENCHMARKS = ("extend", "gate", "in_use", "install", "load", "serving", "training", "unknown")
 
 # In README.md, what lies between these lines is written here.
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.DOTALL)
@@ -27,6 +27,7 @@ def main() -> None:
     (ROOT / "README.md").write_text(readme(), encoding="utf-8")
     (ROOT / "docs" / "RESULTS.md").write_text(results(), encoding="utf-8")
     (ROOT / "docs" / "SERVING.md").write_text(serving(), encoding="utf-8")
+    (ROOT / "docs" / "CATALOGUE.md").write_text(catalogue(), encoding="utf-8")
     write_card(CHECKPOINT)
 
 
@@ -45,6 +46,11 @@ def results() -> str:
 def serving() -> str:
     """The page with what answering costs, beside other ways to do it."""
     return render("serving.md.jinja", **facts()["benchmarks"])
+
+
+def catalogue() -> str:
+    """The page about classes of one's own, catalogues, listings and sellers' texts."""
+    return render("catalogue.md.jinja", **facts()["benchmarks"])
 
 
 def facts() -> dict[str, Any]:

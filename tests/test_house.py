@@ -63,6 +63,7 @@ FLOORS = (
     ("trainer/collection/",),
     ("trainer/training/",),
     ("trainer/evaluation/",),
+    ("trainer/extending/",),
     ("trainer/auditing/",),
     ("model_card/",),
     ("trainer/publishing/",),
