@@ -224,7 +224,10 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory) -> PhotoCache:
     """A cache that all tests on real photos share, so that each photo is decoded once."""
-    return PhotoCache(tmp_path_factory.mktemp("cache"), geometry(256))
+    place = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # the workers share it too
+        place = place.parent
+    return PhotoCache(place / "real-cache", geometry(256))
 
 
 @pytest.fixture(scope="session")

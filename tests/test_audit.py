@@ -107,3 +107,11 @@ def test_stanford_cars_holds_photos_under_two_labels(real_data, real_cache, tmp_
     found = audit(tmp_path / "report", spec, "--no-network")
     assert 21 <= found["conflicting_labels"]["cases"] <= 25
     assert found["unreadable"]["photos"] == 5416
+
+
+def test_all_known_non_exteriors_are_found_with_few_false_alarms(algerian_report):
+    paths = {row["path"] for row in rows_of(algerian_report / "findings" / "no_exterior.csv")}
+    known = {row["photo"] for row in rows_of(Path("benchmarks/algerian_no_exterior.csv"))}
+    assert len(known) == 21
+    assert known <= paths
+    assert len(paths - known) <= 5
