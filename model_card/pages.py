@@ -1,8 +1,8 @@
 """Writes what is told of the bundled checkpoint: `python -m model_card.pages`.
 
-These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md,
-docs/CATALOGUE.md and the checkpoint's own card. Their numbers come from its files and from `benchmarks/`, by templates that stop at whatever
-is missing. A test holds the pages to what this writes.
+These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md, docs/CATALOGUE.md and
+the checkpoint's own card. Their numbers come from its files and from `benchmarks/`, by templates
+that stop at whatever is missing. A test holds the pages to what this writes.
 
 Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
 --figures FOLDER`, once it was evaluated again.

@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
-        """What spoke for a class, and where: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
+        """Where the evidence for a class lies: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
 
         Args:
             inputs: one photo.

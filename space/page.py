@@ -96,7 +96,7 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
         return answer
 
     def explain(image: str, label: str | None = None) -> Image.Image:
-        """The photo with a heat map of what spoke for a class: the class `label`, exactly as
+        """The photo with a heat map that explains a class: the class `label`, exactly as
         `/predict` writes it, or the most likely class when it is left out."""
         try:
             return recognizer.explain(_open(image), label or None)
@@ -158,11 +158,11 @@ def build_page(recognizer: CarRecognizer) -> gr.Blocks:
                     with gr.Tab("Answer"):
                         cars = gr.Label(label=_BEST, show_heading=False)
                         makes = gr.Label(
-                            label="Make, whatever the model", num_top_classes=3, show_heading=False
+                            label="Most likely makes", num_top_classes=3, show_heading=False
                         )
                     with gr.Tab("Explain"):
                         chosen = gr.Radio(
-                            label="What spoke for",
+                            label="Explain this answer",
                             info="Red is where the network looked for this answer (Grad-CAM).",
                             choices=[],
                         )

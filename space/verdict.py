@@ -159,7 +159,8 @@ class DecisionRule:
         elif level == finest:
             # Of validation photos, for that is where the threshold was seen to hold.
             share = _percent(self.precision)
-            verdict, reason = AUTO_TAG, f"of validation answers this sure {share} were right"
+            verdict = AUTO_TAG
+            reason = f"{share} of answers this confident were right on validation photos"
         else:
             verdict, reason = REVIEW, self._doubt(level, best, models, years, plausible)
         return Recognition(
@@ -218,7 +219,8 @@ class DecisionRule:
         if len(plausible.labels) > 1:
             times = f"{100 * self.coverage:g} times in 100"
             return f"the car is one of {len(plausible.labels)} classes, {times}"
-        return f"of validation answers this sure fewer than {_percent(self.precision)} were right"
+        share = _percent(self.precision)
+        return f"fewer than {share} of answers this confident were right on validation photos"
 
 
 def _entry(table, share: float, name: str) -> None:

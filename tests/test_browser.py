@@ -130,7 +130,7 @@ def test_a_tagged_car_and_a_rejected_photo_look_different(
     best = calibrated_recognizer.predict(photo).predictions[0]
     expect(verdict(page).locator("b")).to_have_text("Auto-tag", timeout=30_000)
     expect(cell(page, "Make")).to_have_text(best.make)
-    expect(page.get_by_text("Make, whatever the model")).to_be_visible()
+    expect(page.get_by_text("Most likely makes")).to_be_visible()
     page.get_by_role("button", name="Remove Image").click()
     expect(verdict(page)).to_have_count(0)
     SIGHTS[OTHER].save(tmp_path / "white.png")
@@ -140,7 +140,7 @@ def test_a_tagged_car_and_a_rejected_photo_look_different(
     nearest = calibrated_recognizer.predict(tmp_path / "white.png").predictions[0]
     expect(page.get_by_text(f"Nearest known class: {nearest.label}")).to_be_visible()
     expect(page.locator(".marque-car")).to_have_count(0)
-    expect(page.get_by_text("Make, whatever the model")).not_to_be_visible()
+    expect(page.get_by_text("Most likely makes")).not_to_be_visible()
     assert_fits(page)
 
 

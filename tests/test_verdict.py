@@ -187,14 +187,18 @@ def test_thresholds_that_no_photo_reached_never_tag(best):
     (found,) = rule(with_thresholds(None, None, None)).recognitions(logits, [None], 5)
     assert found.predictions[0].confidence == pytest.approx(1)
     assert (found.verdict, found.level) == (REVIEW, None)
-    assert found.reason == "of validation answers this sure fewer than 98% were right"
+    assert (
+        found.reason == "fewer than 98% of answers this confident were right on validation photos"
+    )
 
 
 def test_tag_says_how_many_such_answers_are_right():
-    assert answer(0.02, 0.95).reason == "of validation answers this sure 98% were right"
+    assert (
+        answer(0.02, 0.95).reason == "98% of answers this confident were right on validation photos"
+    )
     assert (
         answer(0.02, 0.95, precision=0.995).reason
-        == "of validation answers this sure 99.5% were right"
+        == "99.5% of answers this confident were right on validation photos"
     )
 
 
@@ -237,7 +241,9 @@ def test_nothing_sure_counts_the_plausible_classes():
 def test_nothing_sure_and_one_class_plausible():
     found = answer(0.05, 0.6, 0.05, 0.09, 0.07, 0.07)
     assert len(found.plausible.labels) == 1
-    assert found.reason == "of validation answers this sure fewer than 98% were right"
+    assert (
+        found.reason == "fewer than 98% of answers this confident were right on validation photos"
+    )
 
 
 # Classes that say less than a year

@@ -1,4 +1,4 @@
-"""Right and wrong answers with what spoke for them, to be looked at, not to be published.
+"""Right and wrong answers with their heat maps, to be looked at, not to be published.
 
 The pictures show the datasets' own photos, which belong to their photographers.
 """
@@ -55,7 +55,7 @@ def write_gallery(
         draw, (_MARGIN, _MARGIN), f"Answers to {photos_of(photos, split)}, examples", width, 22, 1,
         INK,
     )  # fmt: skip
-    top += write_lines(draw, (_MARGIN, top + 4), "Red is what spoke for the answer (Grad-CAM).",
+    top += write_lines(draw, (_MARGIN, top + 4), "Red is the evidence for the answer (Grad-CAM).",
                        width, 14, 1, SOFT) + 16  # fmt: skip
     for (name, color, shown), height in zip(sections, heights, strict=True):
         draw.line((_MARGIN, top, width - _MARGIN, top), color, 3)
