@@ -20,7 +20,7 @@ from space.answers import Recognition
 from space.errors import MarqueError, PhotoError
 from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
-from space.rows import CHECK, Row, Writer, block, csv_rows, json_lines, line
+from space.rows import CHECK, Row, Writer, as_block, as_csv, as_json_lines, as_line
 from space.walk import photos_in, user_path
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
@@ -73,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.csv:
                 more = [*(["photos"] if options.group_by else []), *(CHECK if expected else [])]
                 file = stack.enter_context(_open(options.csv))
-                writers.append(csv_rows(file, options.top_k, more))
+                writers.append(as_csv(file, options.top_k, more))
             if options.jsonl:
-                writers.append(json_lines(stack.enter_context(_open(options.jsonl)), recognizer))
+                writers.append(as_json_lines(stack.enter_context(_open(options.jsonl)), recognizer))
             found, unreadable = _run(recognizer, options, writers, expected)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -249,7 +249,7 @@ def _run(
     # Counting first costs little beside recognizing, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
     table = Console(highlight=False, soft_wrap=True, emoji=False)
-    writers = [block(table) if total == 1 else line(table), *writers]
+    writers = [as_block(table) if total == 1 else as_line(table), *writers]
     done = unreadable = 0
     with Progress(
         TextColumn("photos"),

@@ -40,7 +40,7 @@ class Row:
 Writer = Callable[[Row], None]
 
 
-def block(console: Console) -> Writer:
+def as_block(console: Console) -> Writer:
     """One photo on the terminal: all its answers."""
 
     def write(row: Row) -> None:
@@ -60,7 +60,7 @@ def block(console: Console) -> Writer:
     return write
 
 
-def line(console: Console) -> Writer:
+def as_line(console: Console) -> Writer:
     """Many photos on the terminal: a line each, with the best answer."""
 
     def write(row: Row) -> None:
@@ -92,7 +92,7 @@ def _cell(value: object) -> object:
     return f"'{value}" if dangerous else value
 
 
-def csv_rows(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
+def as_csv(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
     """One row a car: the best answer in columns of its own, the others, and where the car is.
 
     Args:
@@ -131,7 +131,7 @@ def csv_rows(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
     return write
 
 
-def json_lines(file: TextIO, recognizer: CarRecognizer) -> Writer:
+def as_json_lines(file: TextIO, recognizer: CarRecognizer) -> Writer:
     """One object a photo, with every answer and the model that gave it."""
     model = {"source": recognizer.source, "revision": recognizer.revision}
 

@@ -20,13 +20,12 @@ from space.cli import (
     OK,
     SOME_UNREADABLE,
     WRONG_USAGE,
-    _block,
-    _line,
     find_photos,
     main,
 )
 from space.gate import KINDS
 from space.recognizer import CarRecognizer
+from space.rows import Row, as_block, as_line
 
 # A comma, a quote, a line break, rich's markup and emoji codes, another script, no UTF-8 at all.
 ODD_NAMES = [
@@ -221,7 +220,7 @@ def test_jsonl_holds_an_object_a_photo(marque, photos, tmp_path, tiny_recognizer
     assert [make["make"] for make in rows[0]["makes"]] == [make.make for make in answer.makes]
     assert list(rows[0]) == [
         "path", "verdict", "reason", "level", "predictions", "makes", "models", "years",
-        "plausible", "error", "box", "cars_found", "model",
+        "plausible", "error", "box", "cars_found", "catalogue", "model",
     ]  # fmt: skip
     assert list(rows[0]["predictions"][0]) == [
         "label", "make", "model", "year", "confidence", "score",
@@ -511,12 +510,12 @@ def test_terminal_obeys_no_name(marque, tmp_path, name, count):
     assert not set(output + errors) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
-@pytest.mark.parametrize("writer", [_block, _line])
+@pytest.mark.parametrize("writer", [as_block, as_line])
 @pytest.mark.parametrize("label", ["[/bold 13 x]", "[/]", "\x1b]0;x\x07", "two\nlines"])
 def test_terminal_obeys_no_label(writer, label):
     car = Prediction(label, label, label, None, 0.9, 0.9)
     terminal = Console(file=io.StringIO(), width=200)
-    writer(terminal)(Path("x.png"), Recognition(REVIEW, label, predictions=(car,)))
+    writer(terminal)(Row(Path("x.png"), Recognition(REVIEW, label, predictions=(car,))))
     printed = terminal.file.getvalue()
     assert label.encode("unicode_escape").decode() in printed
     assert not set(printed) & {"\x1b", "\x07"}

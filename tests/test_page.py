@@ -59,7 +59,7 @@ def test_predict_answers_in_the_documented_form(client, car, tiny_recognizer):
     expected = tiny_recognizer.predict(car)
     assert list(answer) == [
         "verdict", "reason", "level", "predictions", "makes", "models", "years", "plausible",
-        "box", "cars_found", "model", "elapsed_ms",
+        "box", "cars_found", "catalogue", "model", "elapsed_ms",
     ]  # fmt: skip
     assert answer["box"] is answer["cars_found"] is None  # this checkpoint looks at whole photos
     assert (answer["verdict"], answer["level"]) == ("review", None)
@@ -166,11 +166,41 @@ def test_explain_takes_a_label(client, car):
         client.predict(image=handle_file(car), label="Trabant", api_name="/explain")
 
 
+def test_a_catalogue_confines_the_answer(client, car, tiny_recognizer):
+    def ask(catalogue):
+        return client.predict(image=handle_file(car), catalogue=catalogue, api_name="/predict")
+
+    answer = ask("Audi, 2012")
+    expected = tiny_recognizer.within(["Audi", "2012"]).predict(car)
+    assert answer["catalogue"] == "Audi, 2012"
+    assert [one["label"] for one in answer["predictions"]] == [
+        one.label for one in expected.predictions
+    ]
+    assert ask(None)["catalogue"] is None
+    assert ask("")["catalogue"] is None
+    with pytest.raises(AppError, match="knows no 'Audii' for a catalogue; the nearest names are A"):
+        ask("Audii")
+    with pytest.raises(AppError, match=r"knows no '/etc/passwd\.txt'"):  # no file is opened
+        ask("/etc/passwd.txt")
+
+
+def test_a_text_is_checked(client, car):
+    def ask(text):
+        return client.predict(image=handle_file(car), text=text, api_name="/check")
+
+    answer = ask("Lada Niva")
+    assert list(answer) == ["result", "reason", "confidence", "recognition", "model"]
+    assert answer["result"] == "cannot tell"
+    assert answer["recognition"]["predictions"]
+    with pytest.raises(AppError, match="there is nothing to check"):
+        ask(" ")
+
+
 def test_only_the_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {name: [p["parameter_name"] for p in e["parameters"]] for name, e in endpoints.items()} \
-        == {"/predict": ["image", "top_k"], "/predict_all": ["image", "top_k"],
-            "/explain": ["image", "label"]}  # fmt: skip
+        == {"/predict": ["image", "top_k", "catalogue"], "/predict_all": ["image", "top_k"],
+            "/check": ["image", "text"], "/explain": ["image", "label"]}  # fmt: skip
 
 
 def test_a_private_file_of_the_server_cannot_be_read(url):

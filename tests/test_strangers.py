@@ -131,7 +131,9 @@ def call(url: str, endpoint: str, data: list) -> str:
         return response.read().decode()
 
 
-@pytest.mark.parametrize(("endpoint", "second"), [("predict", 5), ("explain", None)])
+@pytest.mark.parametrize(
+    ("endpoint", "second"), [("predict", 5), ("explain", None), ("check", "Audi")]
+)
 def test_paths_that_were_not_uploaded_get_one_answer(app, url, private, endpoint, second):
     paths = [private, f"{private}.missing", "/etc/passwd", f"{private}\0", "x" * 5000, "", 7, None]
     paths += [
