@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from space.checkpoints import open_checkpoint, read_license
 from space.errors import DataError, MarqueError
 from trainer.evaluate import main as evaluate
+from trainer.training.checkpoints import put_in_place
 from trainer.training.config import parse_config
 from trainer.training.run import train
 
@@ -379,3 +381,31 @@ def test_home_folder_is_expanded_in_options(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = parse_config(["--data=cars=~/cars", "--out=~/run", "--cache=~/cache"])
     assert (config.out, config.cache) == (tmp_path / "run", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_checkpoint_is_replaced_whole(tmp_path, monkeypatch, able):
+    if not able:
+        monkeypatch.setattr("trainer.training.checkpoints._exchange", lambda one, other: False)
+    target, missing = tmp_path / "checkpoint", 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal missing
+        while not done.is_set():
+            missing += not (target / "whole").exists()
+
+    for number in range(300):
+        new = tmp_path / "checkpoint.new"
+        new.mkdir()
+        (new / "whole").write_text(str(number))
+        put_in_place(new, target)
+        if not number:
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+    done.set()
+    watcher.join()
+    assert (target / "whole").read_text() == "299"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    if able and sys.platform == "linux":
+        assert missing == 0

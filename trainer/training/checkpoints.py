@@ -1,5 +1,8 @@
 """Writes checkpoints, in the layout that `space.checkpoints` reads."""
 
+import ctypes
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -88,6 +91,35 @@ def save_checkpoint(
     (folder / CLASSES).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     write_json(folder / CONFIG, config)
     write_json(folder / TRAINING, training)
+
+
+def put_in_place(new: Path, target: Path) -> None:
+    """Puts a new checkpoint folder where the old one is, which goes.
+
+    Where the system can exchange two folders (Linux), a whole checkpoint stands there at any
+    moment, whatever ends the process; elsewhere for a moment the old one has another name.
+    """
+    old = target.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        if _exchange(new, target):
+            new.rename(old)
+        else:
+            target.rename(old)
+            new.rename(target)
+    else:
+        new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_graph(folder: Path) -> str:

@@ -18,7 +18,7 @@ from space.preprocessing import CarCrop
 from trainer.data.cache import geometry
 from trainer.data.classes import Classes
 from trainer.memory import give_back_freed_memory, keep_freed_memory
-from trainer.training.checkpoints import save_checkpoint, write_graph
+from trainer.training.checkpoints import put_in_place, save_checkpoint, write_graph
 from trainer.training.config import GROUPS, TrainConfig
 from trainer.training.curves import write_log
 from trainer.training.heads import attach_head, fold_head
@@ -209,9 +209,8 @@ def _replace_checkpoint(
 ) -> None:
     """Writes the checkpoint beside the old one and swaps them, so that no reader sees half."""
     target = config.out / CHECKPOINT
-    new, old = target.with_suffix(".new"), target.with_suffix(".old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    new = target.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
     save_checkpoint(
         new,
         fold_head(copy.deepcopy(trainer.kept_model)),
@@ -224,7 +223,4 @@ def _replace_checkpoint(
         license=license,
         car_crop=CarCrop(CAR_MARGIN) if config.car_crop else None,
     )
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    put_in_place(new, target)
