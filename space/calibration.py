@@ -9,12 +9,12 @@ plausible     for each coverage the least probability of a class in the set (Sad
 known         the least logit of the best class with which a car counts as one of the classes, for
               checkpoints without a gate
 gate          the least probability of "car" in `space.gate`
+files         the SHA-256 of every other file that takes part in answers
 fusion        how several photos of one car are put together, see `space.fusion`
 agrees        the least confidence with which a photo bears out what a seller says, and
 contradicts   the greatest with which it refutes it, see `space.claims`
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +24,11 @@ from typing import Any
 import numpy as np
 
 from space.answers import LEVELS
-from space.checkpoints import CALIBRATION, WEIGHTS, file_hash
+from space.checkpoints import CALIBRATION, SEALED, WEIGHTS, file_hash
 from space.errors import CheckpointError
+from space.schema import read_json
+
+_LARGEST = 1e6  # of any parameter
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class ConfidenceMap:
     def __post_init__(self):
         if _number(self.a) < 0 or _number(self.b) < 0:
             raise ValueError("a confidence map must rise: a and b are at least 0")
-        _number(self.c)
+        if max(abs(_number(value)) for value in (self.a, self.b, self.c)) > _LARGEST:
+            raise ValueError(f"a confidence map has numbers up to {_LARGEST:g}")
 
     def __call__(self, probability: np.ndarray) -> np.ndarray:
         """Probabilities of any shape, 0 to 1, to probabilities of being right."""
@@ -82,20 +86,18 @@ class Calibration:
     contradicts: float | None = None
 
     def __post_init__(self):
-        if _number(self.temperature) <= 0:
-            raise ValueError("the temperature must be above 0")
+        if not 1 / _LARGEST < _number(self.temperature) < _LARGEST:
+            raise ValueError("the temperature must be above 0, and no more than it ever is")
         thresholds = [value for levels in self.thresholds.values() for value in levels.values()]
-        for value in (
-            *thresholds,
-            *self.plausible.values(),
-            self.known,
-            self.gate,
-            self.fusion,
-            self.agrees,
-            self.contradicts,
-        ):
-            if value is not None:
-                _number(value)
+        shares = [*thresholds, *self.plausible.values(), self.gate, self.fusion]
+        for value in (*shares, self.agrees, self.contradicts):
+            if value is not None and not 0 <= _number(value) <= 1:
+                raise ValueError(f"{value!r} is not a share from 0 to 1")
+        for name in (*self.thresholds, *self.plausible):
+            if not 0 < float(name) < 1:
+                raise ValueError(f"{name!r} is not a share between 0 and 1")
+        if self.known is not None:
+            _number(self.known)
 
     def as_json(self) -> dict[str, Any]:
         """What `read_calibration` reads, but for `weights_sha256`: the hash of the weights."""
@@ -130,8 +132,10 @@ def read_calibration(folder: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         weights = content["weights_sha256"]
+        files = {name: content.get("files", {}).get(name) for name in SEALED}
+        files = {name: digest for name, digest in files.items() if digest is not None}
         calibration = Calibration(
             temperature=content["temperature"],
             confidence={level: ConfidenceMap(**content["confidence"][level]) for level in LEVELS},
@@ -147,11 +151,18 @@ def read_calibration(folder: Path) -> Calibration | None:
             agrees=content.get("agrees"),
             contradicts=content.get("contradicts"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__}: {error}); "
             "write it again with `python -m trainer.evaluate`"
         ) from None
+    for name, digest in files.items():
+        # Without its graph or its memory a checkpoint answers all the same; with others, otherwise.
+        if (folder / name).is_file() and digest != file_hash(folder / name):
+            raise CheckpointError(
+                f"{folder / name} is not the one that {path.name} was written with; write it again "
+                "with `python -m trainer.export` or `python -m trainer.evaluate`"
+            )
     if weights != file_hash(folder / WEIGHTS):
         raise CheckpointError(
             f"{path} was measured with other weights than {WEIGHTS} beside it; "

@@ -17,22 +17,29 @@ timm (`local-dir:` and `hf-hub:`) and transformers (`pipeline`) open the same fo
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from space.errors import CheckpointError
-from space.labels import Car, parse_label
+from space.labels import Car
 from space.preprocessing import CarCrop
-from space.transforms import DATA_KEYS
+from space.schema import (
+    CLASSES,
+    CONFIG,
+    check_model_args,
+    read_car_crop,
+    read_cars,
+    read_data_config,
+    read_json,
+    read_labels,
+)
 
 BUNDLED = Path(__file__).parent / "checkpoint"
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-CLASSES = "classes.txt"
 TRAINING = "training.json"
 METRICS = "metrics.json"
 CALIBRATION = "calibration.json"
@@ -46,6 +53,8 @@ CARD_SOURCES = (CONFIG, TRAINING, METRICS, CALIBRATION)
 REQUIRED = (CONFIG, WEIGHTS, CLASSES, TRAINING)
 # All that a recognizer reads of a repository; what people read stays on the Hub.
 SERVING_FILES = (*REQUIRED, GRAPH, CALIBRATION, "gate.safetensors", MEMORY)
+# What calibration.json names by hash beside the weights, so that no change goes unnoticed.
+SEALED = (CONFIG, CLASSES, GRAPH, "gate.safetensors", MEMORY)
 
 # Formats that can hold code. Marque never opens them, and says so rather than passing them over.
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -132,14 +141,15 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise CheckpointError(f"the checkpoint {source or folder} has no {name}")
-    config = _read_json(folder / CONFIG)
-    labels = _read_labels(folder, config)
-    data_config = _read_data_config(folder, config)
+    config = read_json(folder / CONFIG)
+    labels = read_labels(folder, config)
+    data_config = read_data_config(folder, config)
+    check_model_args(folder, config)
     checkpoint = Checkpoint(
         labels=labels,
-        cars=_read_cars(folder, config, labels),
+        cars=read_cars(folder, config, labels),
         data_config=data_config,
-        car_crop=_read_car_crop(folder, config),
+        car_crop=read_car_crop(folder, config),
         folder=folder,
         source="bundled" if source is None else str(source),
         revision=commit or f"sha256:{file_hash(folder / WEIGHTS)[:12]}",
@@ -152,7 +162,7 @@ def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
 
 def read_license(folder: Path) -> str:
     """The license of a checkpoint's weights, as the Hub calls it; "" where it names none."""
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     return str(config["pretrained_cfg"].get("license") or "")
 
 
@@ -190,79 +200,3 @@ def _refuse_pickles(folder: Path) -> None:
                 f"{path} is a pickle file, which can run code when opened; "
                 f"remove it, the weights belong in {WEIGHTS}"
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} should hold one JSON object")
-    return content
-
-
-def _read_labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    try:
-        labels = tuple((folder / CLASSES).read_text(encoding="utf-8").splitlines())
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{folder / CLASSES} is not UTF-8 text: {error}") from None
-    if not labels or not all(label.strip() for label in labels):
-        raise CheckpointError(f"{folder / CLASSES} is empty or has a blank line")
-    if len(set(labels)) < len(labels):
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise CheckpointError(f"{folder / CLASSES} names a class twice: {', '.join(twice)}")
-    if list(labels) != config.get("label_names"):
-        raise CheckpointError(
-            f"{folder}: {CLASSES} and label_names in {CONFIG} differ; "
-            "they must list the same labels in the same order"
-        )
-    if config.get("num_classes") != len(labels):
-        raise CheckpointError(
-            f"{folder}: {CONFIG} speaks of {config.get('num_classes')} classes, "
-            f"but {len(labels)} labels are listed"
-        )
-    return labels
-
-
-def _read_cars(folder: Path, config: dict[str, Any], labels: Sequence[str]) -> tuple[Car, ...]:
-    """What the labels mean; a checkpoint of another maker does not say, and its labels must do."""
-    if "cars" not in config:
-        return tuple(parse_label(label) for label in labels)
-    try:
-        cars = tuple(Car(str(make), str(model), year) for make, model, year in config["cars"])
-    except (TypeError, ValueError):
-        cars = ()
-    if len(cars) != len(labels) or not all(
-        car.make and (car.year is None or type(car.year) is int) for car in cars
-    ):
-        raise CheckpointError(
-            f"{folder / CONFIG}: cars must list make, model and year (a number or null) of each of "
-            f"the {len(labels)} labels"
-        )
-    return cars
-
-
-def _read_data_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    pretrained_cfg = config.get("pretrained_cfg")
-    if not isinstance(pretrained_cfg, dict):
-        raise CheckpointError(f"{folder / CONFIG} has no pretrained_cfg")
-    missing = [key for key in DATA_KEYS if key not in pretrained_cfg]
-    if missing:
-        raise CheckpointError(f"{folder / CONFIG}: pretrained_cfg lacks {', '.join(missing)}")
-    data_config = {key: pretrained_cfg[key] for key in DATA_KEYS}
-    data_config["input_size"] = tuple(data_config["input_size"])
-    return data_config
-
-
-def _read_car_crop(folder: Path, config: dict[str, Any]) -> CarCrop | None:
-    found = config.get("car_crop")
-    if found is None:
-        return None
-    try:
-        return CarCrop(**found)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f'{folder / CONFIG}: car_crop must be {{"margin": a number from 0 to 1}}, or be left '
-            f"out to look at whole photos ({error})"
-        ) from None

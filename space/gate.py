@@ -62,6 +62,8 @@ class FeatureGate:
             CheckpointError: it is missing or damaged.
         """
         try:
+            if not (folder / GATE).is_file():  # a pipe would be waited for, for ever
+                raise OSError("it is not a file")
             tensors = load_file(folder / GATE)
             weight, bias = (tensors[name].astype(np.float32) for name in ("weight", "bias"))
         except (SafetensorError, OSError, KeyError) as error:
@@ -69,6 +71,8 @@ class FeatureGate:
                 f"{folder / GATE} is missing or damaged ({error}), but the calibration beside it "
                 "needs it; write both again with `python -m trainer.evaluate`"
             ) from None
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise CheckpointError(f"{folder / GATE} holds values that are not finite")
         if weight.ndim != 2 or bias.shape != (len(KINDS),) or len(weight) != len(KINDS):
             raise CheckpointError(f"{folder / GATE} should score the kinds {', '.join(KINDS)}")
         return cls(weight, bias, threshold)

@@ -17,7 +17,7 @@ from space.boxes import Box
 GEOMETRY_KEYS = ("input_size", "interpolation", "crop_pct", "crop_mode")
 DATA_KEYS = (*GEOMETRY_KEYS, "mean", "std")
 
-_FILTERS = {filter.name.lower(): filter for filter in Image.Resampling}
+FILTERS = {filter.name.lower(): filter for filter in Image.Resampling}
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what timm fills a border with unless told otherwise
 
 
@@ -35,9 +35,9 @@ def to_pixels(data_config: Mapping[str, Any]) -> Callable[[Image.Image], np.ndar
     height, width = data_config["input_size"][1:]
     share, mode = data_config["crop_pct"], data_config["crop_mode"]
     scaled = math.floor(height / share), math.floor(width / share)
-    if data_config["interpolation"] not in _FILTERS:
+    if data_config["interpolation"] not in FILTERS:
         raise ValueError(f"there is no interpolation {data_config['interpolation']!r}")
-    filter = _FILTERS[data_config["interpolation"]]
+    filter = FILTERS[data_config["interpolation"]]
     fill: tuple[int, ...] = (0, 0, 0)
     if mode == "border":
         fill = tuple(round(255 * value) for value in data_config.get("mean", _IMAGENET_MEAN))

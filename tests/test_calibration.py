@@ -1,6 +1,8 @@
 """Calibration: the confidence map, and which calibration.json is read and which refused."""
 
 import json
+import os
+import re
 import shutil
 
 import numpy as np
@@ -13,6 +15,8 @@ from space.checkpoints import CALIBRATION, SERVING_FILES
 from space.errors import CheckpointError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
+from trainer.training.checkpoints import seal
+from trainer.training.graph import export
 
 MAPS = [ConfidenceMap(), ConfidenceMap(0.7, 1.3, 0.1), ConfidenceMap(2, 0, -1), ConfidenceMap(0, 3)]
 
@@ -139,3 +143,62 @@ def test_calibration_cannot_be_made_of_nonsense():
 
 def test_calibration_and_gate_come_along_from_the_hub():
     assert {CALIBRATION, GATE} <= set(SERVING_FILES)
+
+
+# What the calibration vouches for
+
+
+def sealed(folder):
+    seal(folder)
+    CarRecognizer.from_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["config.json", "classes.txt", "gate.safetensors", "model.onnx"])
+def test_a_file_that_was_changed_is_named(calibrated_folder, exported_checkpoint, name):
+    shutil.copy(exported_checkpoint / "model.onnx", calibrated_folder)
+    sealed(calibrated_folder)
+    content = (calibrated_folder / name).read_bytes()
+    # Something that it opens with all the same.
+    changed = {"config.json": content + b"\n", "classes.txt": content.replace(b"\n", b"\r\n")}
+    (calibrated_folder / name).write_bytes(changed.get(name, content[:-1] + b"\x01"))
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} (is|does|holds|should)"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+def test_a_graph_that_is_gone_or_written_again_is_no_change(calibrated_folder):
+    export(calibrated_folder)
+    sealed(calibrated_folder)
+    (calibrated_folder / "model.onnx").unlink()
+    CarRecognizer.from_pretrained(calibrated_folder)
+    export(calibrated_folder)
+    CarRecognizer.from_pretrained(calibrated_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"temperature": 1e9}, "temperature"),
+        ({"temperature": float("inf")}, "no finite number"),
+        ({"gate": float("nan")}, "no finite number"),
+        ({"gate": 1.5}, "not a share"),
+        ({"plausible": {"0.95": -0.1}}, "not a share"),
+        ({"plausible": {"often": 0.5}}, "could not convert"),
+        ({"thresholds": {"0.98": {"make": 2, "model": None, "year": None}}}, "not a share"),
+        ({"confidence": {level: {"a": 1e300} for level in ("make", "model", "year")}}, "up to 1e"),
+        ({"fusion": 3}, "not a share"),
+        ({"contradicts": "0"}, "no finite number"),
+    ],
+)
+def test_absurd_numbers_are_refused(calibrated_folder, changes, cause):
+    path = calibrated_folder / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(CheckpointError, match=rf"calibration\.json is damaged .*{cause}"):
+        CarRecognizer.from_pretrained(calibrated_folder)
+
+
+def test_a_gate_that_is_a_pipe_is_not_waited_for(calibrated_folder):
+    (calibrated_folder / "gate.safetensors").unlink()
+    os.mkfifo(calibrated_folder / "gate.safetensors")
+    with pytest.raises(CheckpointError, match="it is not a file"):
+        CarRecognizer.from_pretrained(calibrated_folder)

@@ -340,3 +340,61 @@ def test_damaged_weights_are_refused(folder, keep):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     assert_refused(folder, r"model\.safetensors is damaged or no safetensors file")
+
+
+# What the configuration may hold
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"input_size": [3, 0, 64]}, "input_size"),
+        ({"input_size": [3, 64, 100_000]}, "input_size"),
+        ({"input_size": [1, 64, 64]}, "input_size"),
+        ({"input_size": "3,64,64"}, "input_size"),
+        ({"input_size": [3, 64.0, 64]}, "input_size"),
+        ({"interpolation": "telepathy"}, "interpolation"),
+        ({"interpolation": ["bicubic"]}, "interpolation"),
+        ({"crop_pct": 0}, "crop_pct"),
+        ({"crop_pct": float("nan")}, "crop_pct"),
+        ({"crop_pct": 10**400}, "crop_pct"),
+        ({"crop_mode": "../x"}, "crop_mode"),
+        ({"mean": [0.5, 0.5]}, "mean"),
+        ({"mean": [0.5, 0.5, float("inf")]}, "mean"),
+        ({"std": [0.5, 0, 0.5]}, "std"),
+        ({"std": None}, "std"),
+    ],
+)
+def test_preprocessing_out_of_its_range_is_refused(folder, changes, rule):
+    config = json.loads((folder / "config.json").read_text())
+    change_config(folder, pretrained_cfg=config["pretrained_cfg"] | changes)
+    assert_refused(folder, rf"config\.json: pretrained_cfg: {rule} must be")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"checkpoint_path": "/etc/hostname"},
+        {"pretrained": True},
+        {"pretrained_cfg_overlay": {"file": "/etc/hostname"}},
+        {"cache_dir": "/tmp/x"},
+        {"act_layer": {"deep": ["er"]}},
+        {"drop_rate": float("nan")},
+        ["checkpoint_path"],
+    ],
+)
+def test_arguments_that_open_files_are_refused(folder, arguments):
+    change_config(folder, model_args=arguments)
+    assert_refused(folder, r"config\.json: model_args (may not have|should be)")
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(folder):
+    labels = [f"Audi {number}" for number in range(40_000)]
+    write_labels(folder, *labels)
+    change_config(folder, label_names=labels, num_classes=40_000)
+    assert_refused(folder, "names 40000 classes; 20000 are the most")
+    with (folder / "config.json").open("wb") as file:
+        file.truncate(100_000_000)
+    assert_refused(folder, r"config\.json is larger than 64 MB")
+    (folder / "config.json").write_bytes(b"[" * 1_000_000)
+    assert_refused(folder, r"config\.json is not valid JSON")

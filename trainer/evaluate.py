@@ -42,6 +42,7 @@ from trainer.evaluation.report import write_report
 from trainer.evaluation.scenes import measure_scenes
 from trainer.memory import keep_freed_memory
 from trainer.provenance import command_line, git_revision
+from trainer.training.checkpoints import seal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,6 +263,7 @@ def calibrate(
             },
         },
     )
+    seal(folder)
 
 
 def _print(metrics: dict[str, Any]) -> None:

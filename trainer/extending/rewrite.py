@@ -29,6 +29,7 @@ from space.gate import GATE
 from space.labels import Car
 from space.memory import Memory, read_memory
 from trainer.evaluation.calibrate import fit_calibration
+from trainer.training.checkpoints import seal
 from trainer.training.graph import export
 
 _SAME = 0.9  # of the answers to held-out photos; half precision changes few of them
@@ -134,6 +135,7 @@ def rewrite(
             memory.save(draft)
             if calibration:
                 _calibrate(draft, labels, cars, memory, calibration.gate)
+            seal(draft)
             out.mkdir(exist_ok=True)
             for path in sorted(draft.iterdir()):
                 path.replace(out / path.name)

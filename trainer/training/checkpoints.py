@@ -11,11 +11,22 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from space.checkpoints import CLASSES, CONFIG, GRAPH, TRAINING, WEIGHTS, write_json
+from space.checkpoints import (
+    CALIBRATION,
+    CLASSES,
+    CONFIG,
+    GRAPH,
+    SEALED,
+    TRAINING,
+    WEIGHTS,
+    file_hash,
+    write_json,
+)
 from space.errors import CheckpointError
 from space.heads import MlpHead
 from space.labels import Car, parse_label
 from space.preprocessing import CarCrop
+from space.schema import read_json
 from space.transforms import DATA_KEYS
 
 
@@ -120,6 +131,17 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
     return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def seal(folder: Path) -> None:
+    """Writes the hashes of a checkpoint's files into its calibration, if it has one.
+
+    Every command that writes one of these files ends with it, after it has looked at the file.
+    """
+    path = folder / CALIBRATION
+    if path.is_file():
+        files = {name: file_hash(folder / name) for name in SEALED if (folder / name).is_file()}
+        write_json(path, read_json(path) | {"files": files})
 
 
 def write_graph(folder: Path) -> str:

@@ -27,6 +27,7 @@ from space.network import INPUT, OUTPUTS, TARGET, OnnxEngine
 from space.pytorch import FeatureExtractor, Slopes, TorchEngine
 from space.transforms import normalize, to_pixels
 from trainer.data.toys import draw_car
+from trainer.training.checkpoints import seal
 
 # What rounding in another order may change, as a share of the largest value.
 TOLERANCE = 1e-4
@@ -76,6 +77,7 @@ def export(folder: Path) -> float:
                 "of the largest value; nothing was written"
             )
         (draft / GRAPH).replace(folder / GRAPH)
+    seal(folder)
     return apart
 
 
