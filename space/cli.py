@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack
 from io import TextIOWrapper
 from itertools import tee
@@ -20,7 +20,8 @@ from space.answers import Recognition
 from space.errors import MarqueError, PhotoError
 from space.printable import printable
 from space.recognizer import BATCH_SIZE, CarRecognizer
-from space.rows import CHECK, Row, Writer, as_block, as_csv, as_json_lines, as_line
+from space.resume import finished, row_key
+from space.rows import Row, Writer, as_block, as_csv, as_json_lines, as_line, csv_columns
 from space.walk import photos_in, user_path
 
 OK, SOME_UNREADABLE, WRONG_USAGE = 0, 1, 2
@@ -69,14 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"marque: {recognizer.source} at revision {recognizer.revision}", file=sys.stderr)
     try:
         with ExitStack() as stack:
+            columns = csv_columns(options.top_k, bool(options.group_by), expected is not None)
+            done: set[str] = set()
+            earlier = 0
+            if options.resume:
+                done, earlier = finished(options.csv, options.jsonl, columns, options.all_cars)
             writers: list[Writer] = []
             if options.csv:
-                more = [*(["photos"] if options.group_by else []), *(CHECK if expected else [])]
-                file = stack.enter_context(_open(options.csv))
-                writers.append(as_csv(file, options.top_k, more))
+                file = stack.enter_context(_open(options.csv, options.resume))
+                writers.append(as_csv(file, columns, header=not options.resume))
             if options.jsonl:
-                writers.append(as_json_lines(stack.enter_context(_open(options.jsonl)), recognizer))
-            found, unreadable = _run(recognizer, options, writers, expected)
+                file = stack.enter_context(_open(options.jsonl, options.resume))
+                writers.append(as_json_lines(file, recognizer))
+            found, unreadable = _run(recognizer, options, writers, expected, done)
+            unreadable += earlier
+    except MarqueError as error:
+        print(f"marque: {printable(error)}", file=sys.stderr)
+        return WRONG_USAGE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"marque: {where}{error.strerror or error}", file=sys.stderr)
@@ -142,6 +152,11 @@ def _parser() -> argparse.ArgumentParser:
         "expected: each photo agrees, contradicts or cannot tell",
     )  # fmt: skip
     parser.add_argument(
+        "--resume", action="store_true",
+        help="go on with the --csv and --jsonl files of a run that was interrupted, with the same "
+        "options: no photo is answered twice",
+    )  # fmt: skip
+    parser.add_argument(
         "--csv", type=user_path, metavar="FILE", help="write a row a photo, or a car"
     )
     parser.add_argument(
@@ -166,8 +181,10 @@ def _share(text: str) -> float:
     return share
 
 
-def _open(path: Path) -> TextIO:
+def _open(path: Path, resume: bool) -> TextIO:
     # A row at a time, so that a long run can be followed and leaves its answers if it is killed.
+    if resume:
+        return path.open("a", buffering=1, newline="", encoding="utf-8", errors="backslashreplace")
     return path.open("w", buffering=1, newline="", encoding="utf-8", errors="backslashreplace")
 
 
@@ -211,6 +228,8 @@ def _check_options(options: argparse.Namespace) -> str | None:
             re.compile(options.group_by)
         except re.error as error:
             return f"--group-by {options.group_by} is neither folder nor a pattern: {error}"
+    if options.resume and not (options.csv or options.jsonl):
+        return "--resume goes on with a file: give --csv or --jsonl"
     if options.expect is not None and not options.expect.strip():
         return "--expect is blank; say a make or a model, such as Golf 2012"
     return None
@@ -231,7 +250,7 @@ def _check_outputs(options: argparse.Namespace) -> str | None:
                 found = file.read(len(start))
         except OSError:
             continue  # opening it for writing says why
-        if found and found != start:
+        if not start.startswith(found):  # a first line cut short is one of ours
             return (
                 f"{option} {path} exists and holds no answers of this command, so it is not "
                 "overwritten; give another name, or remove it"
@@ -244,13 +263,14 @@ def _run(
     options: argparse.Namespace,
     writers: list[Writer],
     expected: Expected | None,
+    done: Set[str],
 ) -> tuple[int, int]:
     """Recognizes all photos; returns how many were found and how many could not be read."""
     # Counting first costs little beside recognizing, and gives the bar an end.
     total = sum(1 for _ in find_photos(options.photos))
     table = Console(highlight=False, soft_wrap=True, emoji=False)
     writers = [as_block(table) if total == 1 else as_line(table), *writers]
-    done = unreadable = 0
+    count = unreadable = 0
     with Progress(
         TextColumn("photos"),
         BarColumn(),
@@ -264,29 +284,40 @@ def _run(
         disable=total <= BATCH_SIZE,
     ) as progress:
         task = progress.add_task("", total=total)
-        for count, rows in _answers(recognizer, options, expected):
+        for photos, rows in _answers(recognizer, options, expected, done):
             for row in rows:
                 for write in writers:
                     write(row)
-            done += count
-            unreadable += count if rows[0].recognition.error is not None else 0
-            progress.update(task, completed=done)
-    return done, unreadable
+            count += photos
+            if rows and rows[0].recognition.error is not None:
+                unreadable += photos
+            progress.update(task, completed=count)
+    return count, unreadable
 
 
 def _answers(
-    recognizer: CarRecognizer, options: argparse.Namespace, expected: Expected | None
+    recognizer: CarRecognizer,
+    options: argparse.Namespace,
+    expected: Expected | None,
+    done: Set[str],
 ) -> Iterator[tuple[int, list[Row]]]:
-    """For each photo, or each group of photos, how many they are and their rows."""
+    """For each photo, or each group of photos, how many they are and their rows; what is `done`
+    already has none."""
     if options.group_by:
         groups: dict[str, list[Path]] = {}
         for path in find_photos(options.photos):
             groups.setdefault(_group(path, options.group_by), []).append(path)
         for name, some in groups.items():
+            if row_key(name) in done:
+                yield len(some), []
+                continue
             answer = recognizer.predict_car(some, options.top_k)
             yield len(some), [Row(Path(name), answer, photos=len(some))]
         return
-    paths, sources = tee(find_photos(options.photos))
+    waiting = [path for path in find_photos(options.photos) if row_key(path) not in done]
+    if skipped := sum(1 for _ in find_photos(options.photos)) - len(waiting):
+        yield skipped, []
+    paths, sources = tee(waiting)
     if expected is not None:
         for path in paths:
             yield 1, [_checked(recognizer, path, expected(path))]

@@ -92,19 +92,34 @@ def _cell(value: object) -> object:
     return f"'{value}" if dangerous else value
 
 
-def as_csv(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
-    """One row a car: the best answer in columns of its own, the others, and where the car is.
+def csv_columns(top_k: int, grouped: bool, expected: bool) -> list[str]:
+    """The columns of a CSV file.
 
     Args:
-        more: columns at the end: "photos", or those of `CHECK`.
+        top_k: answers a photo.
+        grouped: each row is of several photos.
+        expected: what the seller says is checked.
     """
-    output = csv.writer(file)
     others = [
         f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
     ]
     first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
     place = [f"box_{side}" for side in Box._fields]
-    output.writerow([*first, *others, "error", *place, "cars_found", *more])
+    more = [*(["photos"] if grouped else []), *(CHECK if expected else [])]
+    return [*first, *others, "error", *place, "cars_found", *more]
+
+
+def as_csv(file: TextIO, columns: Sequence[str], header: bool = True) -> Writer:
+    """One row a car: the best answer in columns of its own, the others, and where the car is.
+
+    Args:
+        columns: see `csv_columns`.
+        header: whether the file needs its first line.
+    """
+    output = csv.writer(file)
+    if header or not file.tell():
+        output.writerow(columns)
+    before = columns.index("error")  # columns of the answers
 
     def write(row: Row) -> None:
         path, recognition = row.path, row.recognition
@@ -115,7 +130,7 @@ def as_csv(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
             cells += [recognition.verdict, recognition.reason]
         for car in recognition.predictions[1:]:
             cells += [car.label, f"{car.confidence:.4f}"]
-        cells += [""] * (7 + len(others) - len(cells))
+        cells += [""] * (before - 1 - len(cells))
         cells += [recognition.error or ""]
         cells += [f"{side:.4f}" for side in recognition.box] if recognition.box else [""] * 4
         cells += ["" if recognition.cars_found is None else recognition.cars_found]
@@ -125,7 +140,7 @@ def as_csv(file: TextIO, top_k: int, more: Sequence[str] = ()) -> Writer:
             "check": row.check.result if row.check else "",
             "check_reason": row.check.reason if row.check else "",
         }
-        cells += [told[column] for column in more]
+        cells += [told[column] for column in columns if column in told]
         output.writerow(map(_cell, [path, *cells]))
 
     return write

@@ -570,3 +570,57 @@ def test_pattern_that_no_shell_expanded_is_expanded(tmp_path):
     assert list(find_photos([tmp_path / "?.jpg"])) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
     assert list(find_photos([tmp_path / "[x].jpg"])) == [tmp_path / "[x].jpg"]
     assert list(find_photos([tmp_path / "*.png"])) == [tmp_path / "*.png"]
+
+
+# Going on after an interruption
+
+
+@pytest.fixture
+def folder_of_six(tmp_path):
+    folder = tmp_path / "six"
+    folder.mkdir()
+    for number, name in enumerate(("a", "b", "=c", "d", "e")):
+        draw_car(number).save(folder / f"{name}.png")
+    (folder / "f.jpg").write_bytes(b"no photo")
+    return folder
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 200, 500, 900])
+def test_an_interrupted_run_goes_on_and_ends_alike(marque, folder_of_six, tmp_path, cut):
+    whole = {name: tmp_path / f"whole.{name}" for name in ("csv", "jsonl")}
+    half = {name: tmp_path / f"half.{name}" for name in ("csv", "jsonl")}
+
+    def run(files, *more):
+        return marque(folder_of_six, *(f"--{name}={path}" for name, path in files.items()), *more)
+
+    assert run(whole)[0] == SOME_UNREADABLE
+    content = {name: path.read_bytes() for name, path in whole.items()}
+    # A kill, or a full disk, anywhere: of the two files one is further than the other.
+    half["csv"].write_bytes(content["csv"][:cut])
+    half["jsonl"].write_bytes(content["jsonl"][: cut * 3])
+    status, _, errors = run(half, "--resume")
+    assert status == SOME_UNREADABLE, errors
+    for name, path in half.items():
+        assert sorted(path.read_bytes().splitlines()) == sorted(content[name].splitlines())
+    status, output, _ = run(half, "--resume")  # there is nothing left to do
+    assert (status, output) == (SOME_UNREADABLE, "")
+    assert {name: len(path.read_bytes()) for name, path in half.items()} == {
+        name: len(text) for name, text in content.items()
+    }
+
+
+def test_what_cannot_be_resumed_is_left_as_it_is(marque, folder_of_six, tmp_path):
+    assert marque(folder_of_six, "--resume")[0] == WRONG_USAGE
+    file = tmp_path / "x.csv"
+    marque(folder_of_six, f"--csv={file}", "--top-k=2")
+    before = file.read_bytes()
+    status, _, errors = marque(folder_of_six, f"--csv={file}", "--resume")
+    assert status == WRONG_USAGE
+    assert "has other columns than this command would write" in errors
+    assert file.read_bytes() == before
+
+
+def test_resuming_with_nothing_begins(marque, folder_of_six, tmp_path):
+    file = tmp_path / "new.csv"
+    assert marque(folder_of_six, f"--csv={file}", "--resume")[0] == SOME_UNREADABLE
+    assert len(read_csv(file)) == 6
