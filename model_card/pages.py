@@ -16,7 +16,17 @@ from model_card.facts import FAITHFULNESS
 from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
-BENCHMARKS = ("extend", "gate", "in_use", "install", "load", "serving", "training", "unknown")
+BENCHMARKS = (
+    "extend",
+    "gate",
+    "in_use",
+    "install",
+    "load",
+    "memory",
+    "serving",
+    "training",
+    "unknown",
+)
 
 # In README.md, what lies between these lines is written here.
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.DOTALL)

@@ -3,7 +3,7 @@
 Held-out logits let a smaller catalogue be calibrated when it is asked for (`space.catalogue`), and
 features let classes be added and removed without the photos of the others (`trainer.extend`,
 `trainer.forget`). `python -m trainer.evaluate` writes the file. It holds no pixels, and no photo
-can be got back from it: see docs/EXTENDING.md for how that was checked.
+can be got back from it: docs/CATALOGUE.md says how that was checked.
 """
 
 import json
