@@ -163,7 +163,7 @@ def is_current(folder: Path, repo: str | None) -> bool:
     try:
         head = metadata_load(path) or {}
     except (ValueError, yaml.YAMLError) as error:
-        raise MarqueError(f"the head of {path} is not in order: {error}") from None
+        raise MarqueError(f"the front matter of {path} is damaged: {error}") from None
     told = head.get("marque")
     if not isinstance(told, dict):
         raise MarqueError(

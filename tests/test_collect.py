@@ -509,7 +509,7 @@ def test_a_bad_row_costs_itself_and_is_no_other_class(tmp_path):
         3: "it names no make",
         4: "it names no model",
         5: "its year '20l2' is none",
-        6: "is no address",
+        6: "is not an address",
         8: "it names no make",
         9: "it names no make",
     }

@@ -91,12 +91,12 @@ def test_a_recipe_may_bring_the_data_and_the_command_line_other_data(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch = 7", "mine.toml: epoch = 7 is no setting that a recipe can make"),
-        ('out = "runs/x"', "mine.toml: out = 'runs/x' is no setting that a recipe can make"),
+        ("epoch = 7", "mine.toml: epoch = 7 is not a setting that a recipe can make"),
+        ('out = "runs/x"', "mine.toml: out = 'runs/x' is not a setting that a recipe can make"),
         ('epochs = "7"', "mine.toml: epochs is '7'; it should be a int"),
         ("epochs = 7.5", "mine.toml: epochs is 7.5; it should be a int"),
         ("balanced = 1", "mine.toml: balanced is 1; it should be a bool"),
-        ("epochs = ", "mine.toml is no TOML"),
+        ("epochs = ", "mine.toml is not TOML"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_file_and_key(tmp_path, text, message):

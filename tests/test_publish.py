@@ -346,7 +346,7 @@ def test_metrics_that_are_damaged(folder, capsys, content):
     [
         ("license: mit", "is not a card that Marque wrote"),
         ("marque: all of them", "is not a card that Marque wrote"),
-        ("license: [mit", "README.md is not in order"),
+        ("license: [mit", "README.md is damaged"),
     ],
 )
 def test_card_that_marque_did_not_write(folder, capsys, head, message):
@@ -385,7 +385,7 @@ def test_name_that_the_hub_does_not_take(finished, capsys, repo):
 def test_tag_that_could_not_be_asked_for(finished, capsys, tag):
     with pytest.raises(SystemExit):
         main([str(finished), "org/name", "--tag", tag])
-    assert f"{tag!r} is no name for a tag" in capsys.readouterr().err
+    assert f"{tag!r} is not a name for a tag" in capsys.readouterr().err
 
 
 # Refused by the Hub

@@ -224,7 +224,7 @@ def xmp(suffix: str, said: bytes) -> dict[str, Any]:
     [
         (["planted"], "planted names no owner; give org/name"),
         (["org/not valid"], "alphanumeric"),
-        (["org/x", "--license=CC BY 4.0"], "'CC BY 4.0' is no id of a license"),
+        (["org/x", "--license=CC BY 4.0"], "'CC BY 4.0' is not the ID of a license"),
     ],
 )
 def test_what_the_hub_would_not_take_is_told_at_once(capsys, wrong, why):

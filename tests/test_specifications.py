@@ -59,7 +59,7 @@ def test_values_are_read_and_columns_named_with_their_unit(tmp_path, column, tex
         ("Passenger Doors", "44", "no car has it: 1 to 7 is possible"),
         ("Displacement", "35000", "no car has it: 0.2 to 30 is possible"),
         ("City (mpg)", "- TBD -", "says that there is nothing"),
-        ("City (mpg)", "about 20", "is no number"),
+        ("City (mpg)", "about 20", "is not a number"),
     ],
 )
 def test_what_no_car_has_is_taken_out_and_listed(tmp_path, column, text, reason):

@@ -128,7 +128,7 @@ def test_a_dry_run_sends_nothing(hub, call, folder):
 )
 def test_a_readme_that_the_hub_would_not_take(hub, call, folder, license, why):
     (folder / "README.md").write_text(f"---\nlicense: {license}\n---\n")
-    with pytest.raises(MarqueError, match=rf"README\.md is not in order: {why}"):
+    with pytest.raises(MarqueError, match=rf"README\.md is damaged: {why}"):
         call(send, folder, "org/untidy")
     with pytest.raises(KeyError):  # nor is there an empty repository now
         hub.repo("org/untidy", "dataset")

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _license_id(text: str) -> str:
     """A license as the Hub writes it: in lower case. Which ones there are, only the Hub knows."""
     if len(text.split()) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no id of a license, such as cc-by-4.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the ID of a license, such as cc-by-4.0")
     return text.strip().lower()
 
 

@@ -175,7 +175,7 @@ def _continue_from(
         try:
             model.load_state_dict(checkpoint.model.state_dict())
         except RuntimeError as error:
-            raise MarqueError(f"the {origin} is no {architecture}: {error}") from None
+            raise MarqueError(f"the {origin} is not a {architecture}: {error}") from None
         return f"{origin}, head included"
     _load_features(model, checkpoint.model.state_dict(), origin)
     known = _load_outputs(model, labels, checkpoint)

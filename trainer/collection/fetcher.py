@@ -136,11 +136,11 @@ class Fetcher:
         try:
             target = httpx2.URL(url)
         except httpx2.InvalidURL as error:
-            raise _FailedError(f"is no address: {error}") from None
+            raise _FailedError(f"is not an address: {error}") from None
         left = self._manners.deadline
         for _ in range(_MAX_REDIRECTS + 1):
             if target.scheme not in ("http", "https") or not target.host:
-                raise _FailedError(f"is no http or https address: {target}")
+                raise _FailedError(f"is not an http or https address: {target}")
             with self._slot(target.host) as host:
                 start = time.monotonic()
                 try:
@@ -215,7 +215,8 @@ class Fetcher:
                 raise _LaterError(reason) from None
             if min(picture.size) < _MIN_SIDE:
                 width, height = picture.size
-                raise _FailedError(f"it has {width}x{height} pixels; below {_MIN_SIDE} is no photo")
+                side = f"{width}x{height} pixels"
+                raise _FailedError(f"it has {side}; below {_MIN_SIDE} it is not a photo")
             name = digest.hexdigest() + _suffix(start)
             part.replace(self._store / name)
             return Download(url, OK, name, *picture.size)

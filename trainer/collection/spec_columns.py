@@ -97,11 +97,11 @@ def read_column(
             value = _number(match["number"])
             own = _unit(match["before"] or match["after"])
             if value is None:
-                reason = "is no number"
+                reason = "is not a number"
             elif own and own != unit:
                 value, reason = None, f"is in {own}, the column in {unit or 'no unit'}"
         elif text:
-            reason = "says that there is nothing" if is_blank(text) else "is no number"
+            reason = "says that there is nothing" if is_blank(text) else "is not a number"
         if reason:
             out.append(Blanked(row, name, text, reason))
         values.append(value)

@@ -175,7 +175,7 @@ def read_table(path: Path, source: str) -> Table:
         if not any(row.values()):
             continue
         urls, bad = _addresses([row[column] for column in addresses])
-        problems += [Problem(source, f"row {number}: {text}", "is no address") for text in bad]
+        problems += [Problem(source, f"row {number}: {text}", "is not an address") for text in bad]
         try:
             if label:
                 car = _car_of(row[label])

@@ -48,8 +48,8 @@ def tag_name(text: str) -> str:
     """
     if not REVISION.fullmatch(text) or text == DEFAULT_REVISION:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no name for a tag; take letters, digits, dots, dashes and slashes, and "
-            f"not {DEFAULT_REVISION}, which is the branch"
+            f"{text!r} is not a name for a tag; take letters, digits, dots, dashes and slashes, "
+            f"and not {DEFAULT_REVISION}, which is the branch"
         )
     return text
 
@@ -258,7 +258,7 @@ def _check_card(path: Path, kind: Kind) -> None:
         said = str(error)
         with suppress(ValueError, KeyError, TypeError):  # the Hub answers in JSON
             said = "; ".join(item["message"] for item in json.loads(said)["errors"])
-        raise MarqueError(f"the head of {path.name} is not in order: {said}") from error
+        raise MarqueError(f"the front matter of {path.name} is damaged: {said}") from error
 
 
 def _commit(

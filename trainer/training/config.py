@@ -215,7 +215,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         name: of a file in `trainer/recipes`, or a path that ends in .toml.
 
     Raises:
-        MarqueError: there is none, it is no TOML, or a key is no setting or of another type.
+        MarqueError: there is none, it is not TOML, or a key is no setting or of another type.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
@@ -226,12 +226,12 @@ def read_recipe(name: str) -> dict[str, Any]:
             f"--recipe is {name}; there is no {path.name} (known recipes: {known})"
         ) from None
     except ValueError as error:
-        raise MarqueError(f"--recipe is {name}; {path} is no TOML: {error}") from None
+        raise MarqueError(f"--recipe is {name}; {path} is not TOML: {error}") from None
     by_name = {item.name: item for item in fields(TrainConfig)}
     values = {}
     for key, value in settings.items():
         if key not in by_name or key in ("out", "recipe", "resume"):
-            raise MarqueError(f"{path}: {key} = {value!r} is no setting that a recipe can make")
+            raise MarqueError(f"{path}: {key} = {value!r} is not a setting that a recipe can make")
         values[key] = _from_toml(path, by_name[key], value)
     return values
 

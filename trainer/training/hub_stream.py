@@ -143,8 +143,8 @@ def _locate(config: TrainConfig) -> tuple[str, str, str]:
     name, adapter, location = locate(spec)
     if adapter != "hub":
         raise DataError(
-            f"--data {spec} is no dataset of the Hub and no folder of Parquet files; photos that "
-            "lie on this disk already need no --stream: leave it out"
+            f"--data {spec} is neither a dataset of the Hub nor a folder of Parquet files; photos "
+            "that lie on this disk already need no --stream: leave it out"
         )
     return spec, name, location
 
