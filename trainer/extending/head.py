@@ -6,7 +6,6 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
-from space.calibration import log_softmax, softmax
 from space.memory import Memory
 
 DRAWN = 12  # features of each old class, drawn from the memory, that new rows have to stay below
@@ -59,6 +58,9 @@ def fit_rows(
     everything = np.concatenate([drawn, features]).astype(np.float64)
     truth = np.concatenate([drawn_targets, old + targets])
     fixed = everything @ weight.T.astype(np.float64) + bias
+    # Fixed rows count together, as one logit; only that of the true class stays apart from it.
+    together = np.logaddexp.reduce(fixed, axis=1)[:, None]
+    own = np.take_along_axis(fixed, truth.clip(max=old - 1)[:, None], 1)[:, 0]
     center = memory.means[memory.counts > 0].mean(axis=0).astype(np.float64)
     inputs = (everything - center) @ white
     # Each class counts alike, the old ones together as much as the new ones.
@@ -73,9 +75,11 @@ def fit_rows(
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         rows, offsets = flat[: count * channels].reshape(count, channels), flat[count * channels :]
-        logits = np.concatenate([fixed, inputs @ rows.T + offsets], axis=1)
-        value = -(counts * log_softmax(logits)[np.arange(len(truth)), truth]).sum()
-        slope = counts[:, None] * (softmax(logits)[:, old:] - hits)
+        logits = inputs @ rows.T + offsets
+        total = np.logaddexp.reduce(np.concatenate([together, logits], axis=1), axis=1)
+        right = np.where(new, (logits * hits).sum(axis=1), own)
+        value = (counts * (total - right)).sum()
+        slope = counts[:, None] * (np.exp(logits - total[:, None]) - hits)
         found = value + PENALTY / 2 * (rows**2).sum()
         return found, np.concatenate(
             [(slope.T @ inputs + PENALTY * rows).ravel(), slope.sum(axis=0)]
