@@ -75,10 +75,15 @@ class Memory:
                 "counts": self.counts.astype(np.int32),
             },
             folder / MEMORY,
+            # One entry: the order of several differs from file to file.
             metadata={
-                "weights_sha256": file_hash(folder / WEIGHTS),
-                "sources": json.dumps(names),
-                "markets": json.dumps(self.markets),
+                "marque": json.dumps(
+                    {
+                        "weights_sha256": file_hash(folder / WEIGHTS),
+                        "sources": names,
+                        "markets": self.markets,
+                    }
+                )
             },
         )
 
@@ -94,8 +99,8 @@ def read_memory(folder: Path) -> Memory | None:
         return None
     try:
         with safe_open(path, "np") as file:
-            told = file.metadata() or {}
-        names = json.loads(told["sources"])
+            told = json.loads((file.metadata() or {})["marque"])
+        names = told["sources"]
         tensors = load_file(path)
         memory = Memory(
             **{
@@ -104,7 +109,7 @@ def read_memory(folder: Path) -> Memory | None:
             },
             **{name: tensors[name].astype(np.int64) for name in ("targets", "groups", "counts")},
             sources=np.array([names[number] for number in tensors["sources"]], dtype=str),
-            markets={str(n): [int(k) for k in ks] for n, ks in json.loads(told["markets"]).items()},
+            markets={str(n): [int(k) for k in ks] for n, ks in told["markets"].items()},
         )
         _check(memory)
     except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError) as error:

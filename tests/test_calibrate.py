@@ -8,20 +8,16 @@ from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from space.answers import LEVELS, MAKE, MODEL, YEAR
-from space.calibration import softmax
+from space.calibration import fit_plausible, softmax
 from space.labels import parse_label
 from space.levels import Levels
-from space.verdict import DecisionRule
+from space.verdict import DecisionRule, chain, fit_threshold, right_at
 from trainer.evaluation.calibrate import (
     COVERAGES,
-    chain,
     fit_calibration,
     fit_confidence,
     fit_known,
-    fit_plausible,
     fit_temperature,
-    fit_threshold,
-    right_at,
 )
 from trainer.evaluation.metrics import ece
 
@@ -118,7 +114,7 @@ def test_conformal_sets_are_those_of_mapie_and_hold_their_coverage():
     logits, targets = photos(3000, 0)
     probabilities = softmax(logits)
     fitted, kept = slice(0, 1500), slice(1500, 3000)
-    least = fit_plausible(probabilities[fitted], targets[fitted])
+    least = fit_plausible(probabilities[fitted], targets[fitted], COVERAGES)
     oracle = SplitConformalClassifier(
         AsGiven(probabilities.shape[1]),
         confidence_level=list(COVERAGES),
@@ -134,7 +130,7 @@ def test_conformal_sets_are_those_of_mapie_and_hold_their_coverage():
 
 def test_a_coverage_that_few_photos_cannot_promise_takes_every_class():
     probabilities = np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1
-    assert fit_plausible(probabilities, np.array([0, 1, 2, 0]))["0.99"] == 0.0
+    assert fit_plausible(probabilities, np.array([0, 1, 2, 0]), COVERAGES)["0.99"] == 0.0
 
 
 @pytest.fixture(scope="module")

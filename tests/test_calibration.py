@@ -179,15 +179,15 @@ def test_a_graph_that_is_gone_or_written_again_is_no_change(calibrated_folder):
     ("changes", "cause"),
     [
         ({"temperature": 1e9}, "temperature"),
-        ({"temperature": float("inf")}, "no finite number"),
-        ({"gate": float("nan")}, "no finite number"),
+        ({"temperature": float("inf")}, "not a finite number"),
+        ({"gate": float("nan")}, "not a finite number"),
         ({"gate": 1.5}, "not a share"),
         ({"plausible": {"0.95": -0.1}}, "not a share"),
         ({"plausible": {"often": 0.5}}, "could not convert"),
         ({"thresholds": {"0.98": {"make": 2, "model": None, "year": None}}}, "not a share"),
         ({"confidence": {level: {"a": 1e300} for level in ("make", "model", "year")}}, "up to 1e"),
         ({"fusion": 3}, "not a share"),
-        ({"contradicts": "0"}, "no finite number"),
+        ({"contradicts": "0"}, "not a finite number"),
     ],
 )
 def test_absurd_numbers_are_refused(calibrated_folder, changes, cause):

@@ -36,8 +36,9 @@ from trainer.publishing import upload
 from trainer.publishing.model import check_complete
 
 MEASURED = {"calibration.json", "gate.safetensors", "metrics.json"}
+REMEMBERED = "memory.safetensors"
 FIGURES = {f"figures/{name}" for name in CHARTS}
-PUBLISHED = {*REQUIRED, *MEASURED, GRAPH, CARD, *FIGURES}
+PUBLISHED = {*REQUIRED, *MEASURED, REMEMBERED, GRAPH, CARD, *FIGURES}
 ROOT = Path(__file__).parent.parent
 
 Call = Callable[..., Any]

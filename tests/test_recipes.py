@@ -92,12 +92,12 @@ def test_a_file_of_your_own_is_a_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("epoch = 3", ["epoch = 3", "no setting"]),
-        ('out = "runs/mine"', ["out = 'runs/mine'", "no setting"]),
+        ("epoch = 3", ["epoch = 3", "not a setting"]),
+        ('out = "runs/mine"', ["out = 'runs/mine'", "not a setting"]),
         ('epochs = "three"', ["epochs", "'three'", "int"]),
         ("epochs = 2.5", ["epochs", "2.5", "int"]),
         ("freeze_norm = 1", ["freeze_norm", "1", "bool"]),
-        ("epochs = ", ["no TOML"]),
+        ("epochs = ", ["not TOML"]),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(tmp_path, content, named):

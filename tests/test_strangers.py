@@ -157,7 +157,10 @@ BAD = {
     "half": (["PHOTO", 2.5], "top_k is 2.5; it must be"),
     "list for top_k": (["PHOTO", [5]], "top_k is a list; it must be a number or text"),
     "file for top_k": (["PHOTO", {"path": "/etc/passwd", **META}], "top_k is an object"),
-    "too many": (["PHOTO", 5, 5, 5], "4 arguments are too many; there are 2: image, top_k"),
+    "too many": (
+        ["PHOTO", 5, 5, 5],
+        "4 arguments are too many; there are 3: image, top_k, catalogue",
+    ),
     "no arguments": ([], "there is no photo; send one as `image`"),
     "null": ([None, 5], "there is no photo; send one as `image`"),
     "image as text": (["/etc/passwd", 5], "the photo is text; send the path of an uploaded file"),

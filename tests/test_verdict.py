@@ -310,7 +310,7 @@ def test_plausible_are_the_classes_above_the_threshold_best_first(
     assert found.coverage == coverage
 
 
-@pytest.mark.parametrize("calibration", [None, PLAIN, replace(PLAIN, plausible={"0.95": 2.0})])
+@pytest.mark.parametrize("calibration", [None, PLAIN, replace(PLAIN, plausible={"0.95": 1.0})])
 def test_plausible_set_always_holds_the_best(random_logits, calibration):
     refusals = [None, "no car"] * 200
     for found in rule(calibration).recognitions(random_logits, refusals, 1):
