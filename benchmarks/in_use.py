@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from space.answers import AUTO_TAG, MAKE, MODEL, YEAR
+from space.answers import AUTO_TAG, YEAR
 from space.catalogue import choose, narrowed
 from space.checkpoints import BUNDLED, file_hash, write_json
 from space.fusion import fuse
@@ -27,6 +27,7 @@ from space.verdict import DecisionRule
 from space.walk import user_path
 from trainer.data.options import add_data_options, columns_of
 from trainer.data.splits import TEST
+from trainer.evaluation.calibrate import compare_with_texts
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import LabeledPhoto, find_photos, predict_photos
 from trainer.provenance import command_line, git_revision
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
     tested = [photo for photo in photos if photo.split == TEST]
     found = predict_photos(recognizer, [photo.read for photo in tested], TEST)
-    refused = np.array([bool(refusal) for refusal in _refusals(recognizer, found.features)])
+    refused = np.array([bool(refusal) for refusal in recognizer.refusals(found.features)])
     areas = np.array([box.area if box else 1.0 for box in found.boxes])
     write_json(
         PATH,
@@ -62,10 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "git_revision": git_revision(),
         },
     )
-
-
-def _refusals(recognizer: CarRecognizer, features: np.ndarray) -> list[str | None]:
-    return recognizer.gate.refusals(features) if recognizer.gate else [None] * len(features)
 
 
 def catalogues(
@@ -165,21 +162,10 @@ def claims(
     rule = recognizer.rule
     calibration = rule.calibration
     assert calibration is not None
-    scores = rule.confidences(logits)[YEAR]
-    makes, models = rule.levels.index[MAKE], rule.levels.index[MODEL]
-    rng = np.random.default_rng(1)
-    sure, right, groups = [], [], []
-    for row, photo in enumerate(photos):
-        if refused[row]:
-            continue
-        own = models[photo.target]
-        near = np.flatnonzero((makes == makes[photo.target]) & (models != own))
-        rest = near if len(near) else np.flatnonzero(models != own)
-        for said in (own, models[rng.choice(rest)]):
-            sure.append(scores[row][models == said].sum())
-            right.append(said == own)
-            groups.append(photo.group)
-    values, marks, names = np.array(sure), np.array(right), np.array(groups)
+    kept = np.flatnonzero(~refused)
+    targets = np.array([photo.target for photo in photos])[kept]
+    values, marks, rows = compare_with_texts(rule, logits[kept], targets, seed=1)
+    names = np.array([photos[number].group for number in kept[rows]])
     none = np.zeros(len(values), bool)
     agrees = values >= calibration.agrees if calibration.agrees is not None else none
     limit = calibration.contradicts

@@ -267,10 +267,13 @@ def _run(
 ) -> tuple[int, int]:
     """Recognizes all photos; returns how many were found and how many could not be read."""
     # Counting first costs little beside recognizing, and gives the bar an end.
-    total = sum(1 for _ in find_photos(options.photos))
+    total = count = 0
+    for path in find_photos(options.photos):
+        total += 1
+        count += not options.group_by and row_key(path) in done
     table = Console(highlight=False, soft_wrap=True, emoji=False)
     writers = [as_block(table) if total == 1 else as_line(table), *writers]
-    count = unreadable = 0
+    unreadable = 0
     with Progress(
         TextColumn("photos"),
         BarColumn(),
@@ -283,7 +286,7 @@ def _run(
         transient=True,
         disable=total <= BATCH_SIZE,
     ) as progress:
-        task = progress.add_task("", total=total)
+        task = progress.add_task("", total=total, completed=count)
         for photos, rows in _answers(recognizer, options, expected, done):
             for row in rows:
                 for write in writers:
@@ -314,10 +317,7 @@ def _answers(
             answer = recognizer.predict_car(some, options.top_k)
             yield len(some), [Row(Path(name), answer, photos=len(some))]
         return
-    waiting = [path for path in find_photos(options.photos) if row_key(path) not in done]
-    if skipped := sum(1 for _ in find_photos(options.photos)) - len(waiting):
-        yield skipped, []
-    paths, sources = tee(waiting)
+    paths, sources = tee(path for path in find_photos(options.photos) if row_key(path) not in done)
     if expected is not None:
         for path in paths:
             yield 1, [_checked(recognizer, path, expected(path))]

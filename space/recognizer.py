@@ -135,7 +135,8 @@ class CarRecognizer:
         Raises:
             MarqueError: it is empty, or an item is unknown; the message has the nearest names.
         """
-        _, other = self.memory, copy(self)  # memory is read once, not by every copy
+        _ = catalogue is not None and self.memory  # read once, not by every copy
+        other = copy(self)
         other.rule, other._chosen, other.catalogue = self._all, None, None
         if catalogue is not None:
             other._confine(catalogue)
@@ -215,11 +216,9 @@ class CarRecognizer:
         prepared = [part for some in tried if not isinstance(some, str) for part in some]
         if not prepared:
             return Recognition(error=next(some for some in tried if isinstance(some, str)))
-        starts = range(0, len(prepared), BATCH_SIZE)
-        outputs = [self.infer(prepared[start : start + BATCH_SIZE]) for start in starts]
-        logits = self._confined(np.concatenate([output.logits for output in outputs]))
-        features = np.concatenate([output.features for output in outputs])
-        refusals = self.gate.refusals(features) if self.gate else [None] * len(prepared)
+        outputs = self.infer(prepared)
+        logits = self._confined(outputs.logits)
+        refusals = self.refusals(outputs.features)
         kept = [n for n, refusal in enumerate(refusals) if refusal is None]
         used = kept or list(range(len(prepared)))
         areas = np.array([part.box.area if (part := prepared[n]).box else 1.0 for n in used])
@@ -241,14 +240,13 @@ class CarRecognizer:
         if not text.strip():
             raise ValueError("there is nothing to check; say a make or a model, such as Golf 2012")
         prepared = self.prepare(photo)
-        (recognition,) = self._recognize([prepared], 5)
-        logits = self._confined(self.infer([prepared]).logits)
-        rule = self.rule
-        limits = rule.calibration
+        outputs = self.infer([prepared])
+        (recognition,) = self._name([prepared], outputs, 5)
+        rule, limits = self.rule, self.rule.calibration
         return check(
             Claim.read(text, rule.cars),
             recognition,
-            rule.confidences(logits)[YEAR][0],
+            rule.confidences(self._confined(outputs.logits))[YEAR][0],
             rule.cars,
             limits.agrees if limits else None,
             limits.contradicts if limits else None,
@@ -297,8 +295,11 @@ class CarRecognizer:
         return self._engine(normalize(pixels, self.data_config))
 
     def infer(self, prepared: Sequence[Prepared]) -> Outputs:
-        """Runs the network on what was prepared, as one batch."""
-        return self.forward(np.stack([part.pixels for part in prepared]))
+        """Runs the network on what was prepared, one or more, `BATCH_SIZE` at a time."""
+        starts = range(0, len(prepared), BATCH_SIZE)
+        batches = [[part.pixels for part in prepared[at : at + BATCH_SIZE]] for at in starts]
+        outputs = [self.forward(np.stack(batch)) for batch in batches]
+        return Outputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
     def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
         """The photo with a Grad-CAM heat map over it: where the network saw the class.
@@ -324,11 +325,7 @@ class CarRecognizer:
             )
         picture = load_photo(photo)
         prepared = self.prepare(picture)
-        target = (
-            self.labels.index(self._best_label(prepared))
-            if label is None
-            else self.labels.index(label)
-        )
+        target = self.labels.index(label or self._best_label(prepared))
         return overlay(
             picture, self.heat(prepared, target), self.preprocess.seen(picture.size, prepared.box)
         )
@@ -352,16 +349,19 @@ class CarRecognizer:
                 f"{channels}; write it again with `python -m trainer.evaluate`"
             )
 
+    def refusals(self, features: np.ndarray) -> list[str | None]:
+        """What the gate has against each photo, by its features; None for one that passes."""
+        return self.gate.refusals(features) if self.gate else [None] * len(features)
+
     def _recognize(self, prepared: Sequence[Prepared], top_k: int) -> list[Recognition]:
-        answers: list[Recognition] = []
-        for start in range(0, len(prepared), BATCH_SIZE):
-            batch = prepared[start : start + BATCH_SIZE]
-            logits, features = self.infer(batch)
-            refusals: list[str | None] = [None] * len(batch)
-            if self.gate:
-                refusals = self.gate.refusals(features)
-            logits = self._confined(logits)
-            answers += self.rule.recognitions(logits, refusals, top_k)
+        return self._name(prepared, self.infer(prepared), top_k) if prepared else []
+
+    def _name(
+        self, prepared: Sequence[Prepared], outputs: Outputs, top_k: int
+    ) -> list[Recognition]:
+        """The answers to what the network made of photos, or of parts of them."""
+        refusals = self.refusals(outputs.features)
+        answers = self.rule.recognitions(self._confined(outputs.logits), refusals, top_k)
         return [
             replace(answer, box=part.box, cars_found=part.cars_found, catalogue=self.catalogue)
             for answer, part in zip(answers, prepared, strict=True)

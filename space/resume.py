@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from space.errors import MarqueError
+from space.rows import FORMULA
 
 
 def finished(
@@ -92,7 +93,7 @@ def _json_rows(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in tuple("=+-@\t\r") else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
 
 
 def _line(cells: Sequence[str]) -> str:

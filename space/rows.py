@@ -16,6 +16,7 @@ from space.claims import Check
 from space.printable import printable
 from space.recognizer import CarRecognizer
 
+FORMULA = tuple("=+-@\t\r")  # how spreadsheets know formulas
 CHECK = ("expected", "check", "check_reason")  # columns of a seller's text
 
 
@@ -88,7 +89,7 @@ def _columns(car: Prediction) -> str:
 
 def _cell(value: object) -> object:
     """A cell that no spreadsheet runs: text that begins like a formula has an apostrophe before."""
-    dangerous = isinstance(value, str | Path) and str(value).startswith(tuple("=+-@\t\r"))
+    dangerous = isinstance(value, str | Path) and str(value).startswith(FORMULA)
     return f"'{value}" if dangerous else value
 
 

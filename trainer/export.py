@@ -1,8 +1,6 @@
 """Writes a checkpoint's graph for ONNX Runtime: `python -m trainer.export CHECKPOINT`.
 
-The file, model.onnx, holds no weights: it names model.safetensors beside it as its external data.
-So the weights lie in one place and in the precision they have there, and whatever reads ONNX reads
-them from there. It is written only if it answers as the network does in PyTorch.
+See `trainer.training.graph` for what it is; a training run ends with it by itself.
 """
 
 import argparse

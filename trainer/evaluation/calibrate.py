@@ -197,11 +197,29 @@ def fit_claims(
         `agrees`, the lowest limit above which at least `CLAIMS` of the agreements are right, and
         `contradicts`, the highest below which as many of the contradictions are; None for never.
     """
-    rng = np.random.default_rng(0)
+    values, right, _ = compare_with_texts(rule, logits, targets, seed=0)
+    agrees = fit_threshold(values, right, CLAIMS)
+    contradicts = fit_threshold(1 - values, ~right, CLAIMS)
+    return agrees and max(agrees, 0.5), None if contradicts is None else 1 - contradicts
+
+
+def compare_with_texts(
+    rule: DecisionRule, logits: np.ndarray, targets: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Photos against what could be said of them: once the truth, once another make and model.
+
+    Args:
+        logits, targets: of photos, shapes (photos, classes) and (photos,).
+        seed: of which other class, of the same make where there is one.
+
+    Returns:
+        The confidence that what is said is right, whether it is, and the number of the photo, each
+        of shape (texts,): first all true ones, then all wrong ones.
+    """
+    rng = np.random.default_rng(seed)
     scores = rule.confidences(logits)[YEAR]
-    models = rule.levels.index[MODEL]
-    makes = rule.levels.index[MAKE]
-    own, other = [], []
+    models, makes = rule.levels.index[MODEL], rule.levels.index[MAKE]
+    own, other, rows = [], [], []
     for row, target in enumerate(targets.tolist()):
         near = np.flatnonzero((makes == makes[target]) & (models != models[target]))
         rest = near if len(near) else np.flatnonzero(models != models[target])
@@ -209,8 +227,6 @@ def fit_claims(
             continue
         own.append(scores[row][models == models[target]].sum())
         other.append(scores[row][models == models[rng.choice(rest)]].sum())
+        rows.append(row)
     values = np.array(own + other).clip(0, 1)
-    right = np.arange(len(values)) < len(own)
-    agrees = fit_threshold(values, right, CLAIMS)
-    contradicts = fit_threshold(1 - values, ~right, CLAIMS)
-    return agrees and max(agrees, 0.5), None if contradicts is None else 1 - contradicts
+    return values, np.arange(len(values)) < len(own), np.array(rows + rows, int)

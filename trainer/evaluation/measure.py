@@ -252,9 +252,7 @@ def _found(predictions: Predictions) -> float:
 
 def recognize(recognizer: CarRecognizer, predictions: Predictions) -> list[Recognition]:
     """The answers to photos that the network has looked at already."""
-    refusals: list[str | None] = [None] * len(predictions.logits)
-    if recognizer.gate:
-        refusals = recognizer.gate.refusals(predictions.features)
+    refusals = recognizer.refusals(predictions.features)
     return recognizer.rule.recognitions(predictions.logits, refusals, top_k=1)
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from space.answers import MAKE, REJECTED
 from space.photos import load_photo
 from space.preprocessing import Prepared, Preprocessor
-from space.recognizer import BATCH_SIZE, CarRecognizer
+from space.recognizer import CarRecognizer
 from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import LabeledPhoto, predict_pictures, read_pictures
@@ -109,10 +109,7 @@ def _measure_size(
         "right_but_rejected": Estimate.of_marks(right & rejected, groups),
     }
     if recognizer.preprocess.car_crop:
-        starts = range(0, len(whole_photos), BATCH_SIZE)
-        logits = np.concatenate(
-            [recognizer.infer(whole_photos[at : at + BATCH_SIZE]).logits for at in starts]
-        )
+        logits = recognizer.infer(whole_photos).logits
         found["whole_photo"] = Estimate.of_marks(logits.argmax(axis=1) == targets, groups)
         found["car_found"] = float(np.mean([box is not None for box in predictions.boxes]))
     return found

@@ -144,8 +144,8 @@ def _read_new(
     labels = [data.classes.labels[number] for number in fresh]
     if not fresh:
         raise DataError(
-            f"the checkpoint knows all {len(known)} classes of these photos already, such as "
-            f"{data.classes.labels[0]!r}; there is nothing to add"
+            f"the checkpoint knows all {len(data.classes.labels)} classes of these photos already, "
+            f"such as {data.classes.labels[0]!r}; there is nothing to add"
         )
     if taken := set(recognizer.labels) & set(labels):
         raise DataError(f"{min(taken)!r} means another car in the checkpoint; rename the new class")
@@ -163,9 +163,7 @@ def _read_new(
         else:
             chosen.append(number)
     predictions = predict_photos(recognizer, [data.readers[n] for n in chosen], "new classes")
-    refusals = (
-        recognizer.gate.refusals(predictions.features) if recognizer.gate else [None] * len(chosen)
-    )
+    refusals = recognizer.refusals(predictions.features)
     left_out.update(refusal for refusal in refusals if refusal)
     kept = [index for index, refusal in enumerate(refusals) if not refusal]
     photos = [data.photos[chosen[index]] for index in kept]

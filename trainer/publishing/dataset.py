@@ -1,17 +1,4 @@
-"""Datasets of the Hub, made from photos of your own.
-
-What goes to the Hub was audited, cleaned (photos under contradicting labels and photos of no car
-from outside are left out), grouped (photos that are the same photo share a group) and split (no
-group straddles), as training would:
-
-    data/PART-*.parquet     image, label, make, model, year, group, source
-    split.csv               for `--split-file`: the same photos in the same parts and groups
-    README.md               the card
-    audit.json              what was found, left out and split; the card's numbers are from here
-    class_distribution.png  photos of each class
-
-`--data name=org/name` reads it again. Stanford Cars and Algerian Used Cars are refused.
-"""
+"""Datasets of the Hub from photos of your own; `trainer.publish_data` says what is in them."""
 
 import io
 import random

@@ -1,12 +1,10 @@
 """Models of the Hub: complete checkpoints, with their card and their graph."""
 
-import json
 import re
 import shlex
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from model_card.card import is_current, write_card
 from space.checkpoints import (
@@ -25,6 +23,7 @@ from space.checkpoints import (
 from space.errors import MarqueError
 from space.gate import GATE
 from space.recognizer import CarRecognizer
+from space.schema import read_json
 from trainer.publishing.upload import upload
 from trainer.training.graph import TOLERANCE, difference, export
 
@@ -66,7 +65,7 @@ def publish(
         if not is_current(folder, repo) or _missing_figures(folder):
             write_card(folder, figures if figures.is_dir() else None, repo)
         _check_graph(checkpoint)
-        metrics = _read_json(folder / METRICS)
+        metrics = read_json(folder / METRICS)
         ours = {*REQUIRED, CALIBRATION, GATE, METRICS, CARD, GRAPH, MEMORY, *_FORMER}
         ours |= {f"{FIGURES}/{name}" for name in metrics.get("figures", {})}
         commit = upload(
@@ -112,7 +111,7 @@ def _names(folder: Path) -> list[str]:
 
 def _has_gate(folder: Path) -> bool:
     calibration = folder / CALIBRATION
-    return calibration.is_file() and _read_json(calibration).get("gate") is not None
+    return calibration.is_file() and read_json(calibration).get("gate") is not None
 
 
 def _shown(folder: Path) -> set[str]:
@@ -127,7 +126,7 @@ def _missing_figures(folder: Path) -> bool:
 def _check_measured(checkpoint: Checkpoint) -> None:
     """Raises unless the calibration, the gate and the metrics belong to these weights."""
     CarRecognizer(checkpoint)
-    measured = _read_json(checkpoint.folder / METRICS).get("weights")
+    measured = read_json(checkpoint.folder / METRICS).get("weights")
     if measured != checkpoint.revision:
         raise MarqueError(
             f"{checkpoint.folder / METRICS} was measured with the weights {measured}, but those "
@@ -147,13 +146,3 @@ def _check_graph(checkpoint: Checkpoint) -> None:
             )
     else:
         export(checkpoint.folder)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise MarqueError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise MarqueError(f"{path} should hold one JSON object")
-    return content
