@@ -63,6 +63,10 @@ def _arguments(function: BlockFunction, given: list[Any]) -> list[Any]:
         value = given[index] if index < len(given) else getattr(component, "value", None)
         if isinstance(component, gr.Image):
             values.append(_photo(value))
+        elif isinstance(component, gr.File):
+            values.append(_photos(value))
+        elif isinstance(value, list) and getattr(component, "multiselect", False):
+            values.append(_texts(value, str(getattr(component, "label", ""))))
         elif isinstance(value, str) and len(value) > _MAX_TEXT:
             label = getattr(component, "label", "an argument")
             raise refusal(f"{label} is too long; the limit is {_MAX_TEXT} characters")
@@ -96,6 +100,22 @@ def _photo(value: Any) -> dict[str, Any] | None:
         "orig_name": name if isinstance(name, str) else None,
         "meta": {"_type": "gradio.FileData"},
     }
+
+
+def _photos(value: Any) -> list[dict[str, Any] | None] | None:
+    """Several photos."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise refusal(f"the photos are {_kind(value)}; send a list of uploaded files")
+    return [_photo(photo) for photo in value if photo is not None]
+
+
+def _texts(value: list[Any], label: str) -> list[str]:
+    """Several words, chosen or typed."""
+    if not all(isinstance(text, str) and len(text) <= _MAX_TEXT for text in value):
+        raise refusal(f"{label} holds something that is no short text")
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -168,5 +168,16 @@ def narrowed(rule: DecisionRule, chosen: np.ndarray, memory: Memory | None) -> D
     refitted = replace(never, plausible=fit_plausible(tempered, targets, coverages))
     found = replace(found, calibration=refitted)
     targets_of = [float(target) for target in calibration.thresholds]
-    thresholds = fit_thresholds(found, logits, targets, targets_of)
+    thresholds = {
+        target: {
+            level: _higher(calibration.thresholds[target][level], limit)
+            for level, limit in levels.items()
+        }
+        for target, levels in fit_thresholds(found, logits, targets, targets_of).items()
+    }
     return replace(found, calibration=replace(refitted, thresholds=thresholds))
+
+
+def _higher(everywhere: float | None, here: float | None) -> float | None:
+    """The stricter of two thresholds: a few lucky photos do not lower what many have set."""
+    return None if everywhere is None or here is None else max(everywhere, here)

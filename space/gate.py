@@ -20,7 +20,8 @@ GATE = "gate.safetensors"
 CAR, PART, OTHER = "car", "part", "other"
 KINDS = (CAR, PART, OTHER)
 
-_REASONS = {
+# Why a photo is refused, by what it shows.
+REASONS = {
     PART: "this looks like the inside or a part of a car, not a car from outside",
     OTHER: "this does not look like a car",
 }
@@ -46,9 +47,21 @@ class FeatureGate:
     def refusals(self, features: np.ndarray) -> list[str | None]:
         """For each photo why it is refused, or None."""
         return [
-            None if row[0] >= self.threshold else _REASONS[KINDS[1 + int(row[1:].argmax())]]
+            None if row[0] >= self.threshold else REASONS[KINDS[1 + int(row[1:].argmax())]]
             for row in self.probabilities(features)
         ]
+
+    def check(self, channels: int, folder: Path) -> None:
+        """Whether it fits a network, asked when a checkpoint is opened rather than at a photo.
+
+        Raises:
+            CheckpointError: the network's features have other channels.
+        """
+        if self.weight.shape[1] != channels:
+            raise CheckpointError(
+                f"{folder / GATE} is for {self.weight.shape[1]} channels, but the network has "
+                f"{channels}; write it again with `python -m trainer.evaluate`"
+            )
 
     def save(self, folder: Path) -> None:
         """Writes the weights into a checkpoint folder; the threshold belongs to the calibration."""

@@ -6,7 +6,7 @@ graph holds no weights: they stay in model.safetensors, the one place for them, 
 names as its external data. Without a graph, and on other devices, PyTorch runs the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from space.runtime import open_session
 # What goes into a graph and what comes out of it.
 INPUT, TARGET = "inputs", "target"
 OUTPUTS = ("logits", "features", "cam")
+FINER = 0.6  # how much the other class counts in a Finer-CAM, as in its paper
 
 
 class Outputs(NamedTuple):
@@ -42,18 +43,34 @@ class Engine(Protocol):
         """Runs the network on a batch."""
         ...
 
-    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+    def cam(self, inputs: np.ndarray, target: int, other: int | None = None) -> np.ndarray:
         """Where the evidence for a class lies: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
 
         Args:
             inputs: one photo.
             target: the number of the class.
+            other: the number of a class that the evidence must not speak for, see `contrast`.
 
         Returns:
             float32, at least 0, shape (rows, columns) of the maps that the network averages for its
             classifier.
         """
         ...
+
+
+def contrast(cam: Callable[[int], np.ndarray], target: int, other: int | None) -> np.ndarray:
+    """What a map shows: the evidence for a class, above 0, less that for another one.
+
+    With another class it is Finer-CAM (Zhang et al. 2025, arXiv:2501.11309): Grad-CAM of the score
+    of the class less `FINER` times that of the other, which is the same difference of their maps.
+
+    Args:
+        cam: gives the map of a class, with its negative evidence.
+    """
+    evidence = cam(target)
+    if other is not None:
+        evidence = evidence - FINER * cam(other)
+    return np.maximum(evidence, 0)
 
 
 class OnnxEngine:
@@ -89,9 +106,9 @@ class OnnxEngine:
         """See `Engine`."""
         return Outputs(*self._run(inputs, 0, Outputs._fields))
 
-    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+    def cam(self, inputs: np.ndarray, target: int, other: int | None = None) -> np.ndarray:
         """See `Engine`."""
-        return self._run(inputs, target, ["cam"])[0][0]
+        return contrast(lambda number: self._run(inputs, number, ["cam"])[0][0], target, other)
 
     def _run(self, inputs: np.ndarray, target: int, outputs: Sequence[str]) -> list[np.ndarray]:
         feed = {INPUT: np.ascontiguousarray(inputs), TARGET: np.array(target)}

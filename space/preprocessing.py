@@ -79,19 +79,19 @@ class Preprocessor:
 
     def __call__(self, picture: Image.Image) -> Prepared:
         """The most prominent car of an upright RGB picture; all of it where none is found."""
-        boxes = self._boxes(picture)
+        boxes = self.boxes(picture)
         found = None if boxes is None else len(boxes)
         box = boxes[0] if boxes else None
         return Prepared(self.cut(picture, box), box, found)
 
     def each_car(self, picture: Image.Image) -> list[Prepared]:
         """Every car that is found, the most prominent first; else the whole picture alone."""
-        boxes = self._boxes(picture)
+        boxes = self.boxes(picture)
         if not boxes:
             return [Prepared(self.cut(picture, None), cars_found=None if boxes is None else 0)]
         return [Prepared(self.cut(picture, box), box, len(boxes)) for box in boxes]
 
-    def _boxes(self, picture: Image.Image) -> list[Box] | None:
+    def boxes(self, picture: Image.Image) -> list[Box] | None:
         """The cars in a picture, the most prominent first; None where nothing looks for them."""
         if self.car_crop is None:
             return None

@@ -20,7 +20,7 @@ from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
 from space.checkpoints import CONFIG, WEIGHTS
 from space.errors import CheckpointError
 from space.heads import MlpHead, replace_classifier
-from space.network import Outputs
+from space.network import Outputs, contrast
 
 
 def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Any:
@@ -99,7 +99,8 @@ class FeatureExtractor(nn.Module):
 
     Returns of `forward`:
         logits, features: see `space.network.Outputs`.
-        cam: of the first photo, shape (1, rows, columns), see `space.network.Engine.cam`.
+        cam: of the first photo, shape (1, rows, columns): what `space.network.Engine.cam` shows
+            where it is above 0.
     """
 
     def __init__(self, model: Any):
@@ -118,7 +119,7 @@ class FeatureExtractor(nn.Module):
         grid = stages[-1].shape[-2:]
         maps = self._maps(self.slopes.values(start), grid)
         slopes = self._maps(self.slopes(start, target), grid)
-        cam = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu()
+        cam = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1)
         return self.model.forward_head(final), features, cam
 
     def stages(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
@@ -190,9 +191,9 @@ class TorchEngine:
         logits, features, _ = self._look(inputs, 0)
         return Outputs(logits, features)
 
-    def cam(self, inputs: np.ndarray, target: int) -> np.ndarray:
+    def cam(self, inputs: np.ndarray, target: int, other: int | None = None) -> np.ndarray:
         """See `Engine`."""
-        return self._look(inputs, target)[2][0]
+        return contrast(lambda number: self._look(inputs, number)[2][0], target, other)
 
     @torch.no_grad()
     def _look(self, inputs: np.ndarray, target: int) -> list[np.ndarray]:

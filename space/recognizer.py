@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from space.answers import YEAR, Recognition
+from space.boxes import Box
 from space.calibration import read_calibration, softmax
 from space.catalogue import choose, narrowed, read_items
 from space.checkpoints import Checkpoint, open_checkpoint
 from space.claims import Check, Claim, check
 from space.errors import CheckpointError
-from space.explain import overlay, scaled
+from space.explain import heat_map, scaled
 from space.fusion import fuse
-from space.gate import GATE, FeatureGate
+from space.gate import FeatureGate
 from space.labels import Car
 from space.levels import Levels
 from space.memory import Memory, read_memory
@@ -90,7 +91,8 @@ class CarRecognizer:
         self.gate: FeatureGate | None = None
         if calibration and calibration.gate is not None:
             self.gate = FeatureGate.read(checkpoint.folder, calibration.gate)
-            self._check_gate(self.gate, checkpoint.folder)
+            black = np.zeros((1, *self.data_config["input_size"]), np.uint8)
+            self.gate.check(self.forward(black).features.shape[1], checkpoint.folder)
         self._all = self.rule
         self._chosen: np.ndarray | None = None
         self.catalogue: str | None = None
@@ -159,17 +161,20 @@ class CarRecognizer:
         self.catalogue = ", ".join(items)
 
     @overload
-    def predict(self, photo: PhotoSource, top_k: int = 5) -> Recognition: ...
+    def predict(
+        self, photo: PhotoSource, top_k: int = 5, *, box: Box | None = None
+    ) -> Recognition: ...
 
     @overload
     def predict(self, photo: list[PhotoSource], top_k: int = 5) -> list[Recognition]: ...
 
-    def predict(self, photo, top_k=5):
+    def predict(self, photo, top_k=5, *, box=None):
         """Names the most prominent car in a photo, or in each photo of a list.
 
         Args:
             photo: a path, the bytes of a picture file, a PIL picture, or a list of these.
             top_k: how many classes, makes, models and years to return at most, 1 or more.
+            box: where the car is, if that is known; else the most prominent car is found.
 
         Returns:
             A `Recognition`; for a list, a list of them in the same order, in which a photo that
@@ -177,12 +182,14 @@ class CarRecognizer:
 
         Raises:
             PhotoError: a single photo cannot be read.
-            ValueError: top_k is below 1.
+            ValueError: top_k is below 1, or a list is given with a box.
         """
         if isinstance(photo, (list, tuple)):
+            if box is not None:
+                raise ValueError("a box is of one photo; ask for each photo on its own")
             return list(self.stream(photo, top_k))
         _check_top_k(top_k)
-        return self._recognize([self.prepare(photo)], top_k)[0]
+        return self._recognize([self.prepare(photo, box)], top_k)[0]
 
     def predict_all(self, photo: PhotoSource, top_k: int = 5) -> list[Recognition]:
         """Names every car in a photo, the most prominent first.
@@ -271,13 +278,15 @@ class CarRecognizer:
             photos, top_k, lambda photo: self.preprocess.each_car(load_photo(photo))
         )
 
-    def prepare(self, photo: PhotoSource) -> Prepared:
-        """Makes a photo ready for the network.
+    def prepare(self, photo: PhotoSource, box: Box | None = None) -> Prepared:
+        """Makes a photo, or the car at `box` in it, ready for the network.
 
         Raises:
             PhotoError: the photo cannot be read.
         """
         picture = load_photo(photo)
+        if box is not None:
+            return Prepared(self.preprocess.cut(picture, box), box)
         prepared = self.preprocess(picture)
         if prepared.box is None or prepared.box.area >= SMALL:
             return prepared
@@ -301,53 +310,27 @@ class CarRecognizer:
         outputs = [self.forward(np.stack(batch)) for batch in batches]
         return Outputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
-    def explain(self, photo: PhotoSource, label: str | None = None) -> Image.Image:
-        """The photo with a Grad-CAM heat map over it: where the network saw the class.
+    def explain(
+        self,
+        photo: PhotoSource,
+        label: str | None = None,
+        *,
+        against: str | None = None,
+        box: Box | None = None,
+    ) -> Image.Image:
+        """The photo with a heat map over it; see `space.explain.heat_map` for all but what comes
+        out: an RGB picture, its long side at most `space.explain.MAX_SIDE` pixels."""
+        return heat_map(self, photo, label, against=against, box=box).overlay()
 
-        The heat lies over the car that was named, with a frame around what the network saw of it.
-
-        Args:
-            photo: as for `predict`.
-            label: the class to explain; by default the most likely one.
-
-        Returns:
-            An RGB picture with the photo's proportions, its long side at most
-            `space.explain.MAX_SIDE` pixels.
-
-        Raises:
-            PhotoError: the photo cannot be read.
-            ValueError: the checkpoint knows no such label.
-        """
-        if label is not None and label not in self.labels:
-            raise ValueError(
-                f"unknown label {label!r}; give one of the {len(self.labels)} class names exactly "
-                f"as the predictions write them, for example {self.labels[0]!r}"
-            )
-        picture = load_photo(photo)
-        prepared = self.prepare(picture)
-        target = self.labels.index(label or self._best_label(prepared))
-        return overlay(
-            picture, self.heat(prepared, target), self.preprocess.seen(picture.size, prepared.box)
-        )
-
-    def _best_label(self, prepared: Prepared) -> str:
-        logits = self._confined(self.infer([prepared]).logits)
-        return self.rule.labels[int(logits.argmax())]
-
-    def heat(self, prepared: Prepared, target: int) -> np.ndarray:
+    def heat(self, prepared: Prepared, target: int, other: int | None = None) -> np.ndarray:
         """Grad-CAM of a class, 0 to 1, shape (rows, columns); see `space.network.Engine.cam`."""
         inputs = normalize(prepared.pixels[None], self.data_config)
-        return scaled(self._engine.cam(inputs, target))
+        return scaled(self._engine.cam(inputs, target, other))
 
-    def _check_gate(self, gate: FeatureGate, folder: Path) -> None:
-        """Fails here rather than at the first photo."""
-        black = np.zeros((1, *self.data_config["input_size"]), np.uint8)
-        channels = self.forward(black).features.shape[1]
-        if gate.weight.shape[1] != channels:
-            raise CheckpointError(
-                f"{folder / GATE} is for {gate.weight.shape[1]} channels, but the network has "
-                f"{channels}; write it again with `python -m trainer.evaluate`"
-            )
+    def best_label(self, prepared: Prepared) -> str:
+        """The label of the most likely class."""
+        logits = self._confined(self.infer([prepared]).logits)
+        return self.rule.labels[int(logits.argmax())]
 
     def refusals(self, features: np.ndarray) -> list[str | None]:
         """What the gate has against each photo, by its features; None for one that passes."""

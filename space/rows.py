@@ -29,6 +29,7 @@ class Row:
         recognition: the answer.
         photos: how many the answer is of, in a group; else 0.
         expected, check: what the seller says, and whether the photo bears it out.
+        correction: what a person says that the photo shows.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Row:
     photos: int = 0
     expected: str = ""
     check: Check | None = None
+    correction: str = ""
 
 
 Writer = Callable[[Row], None]
@@ -93,13 +95,14 @@ def _cell(value: object) -> object:
     return f"'{value}" if dangerous else value
 
 
-def csv_columns(top_k: int, grouped: bool, expected: bool) -> list[str]:
+def csv_columns(top_k: int, grouped: bool, expected: bool, corrected: bool = False) -> list[str]:
     """The columns of a CSV file.
 
     Args:
         top_k: answers a photo.
         grouped: each row is of several photos.
         expected: what the seller says is checked.
+        corrected: a person looked at the answers.
     """
     others = [
         f"{column}_{rank}" for rank in range(2, top_k + 1) for column in ("label", "confidence")
@@ -107,6 +110,7 @@ def csv_columns(top_k: int, grouped: bool, expected: bool) -> list[str]:
     first = ["path", "label", "make", "model", "year", "confidence", "verdict", "reason"]
     place = [f"box_{side}" for side in Box._fields]
     more = [*(["photos"] if grouped else []), *(CHECK if expected else [])]
+    more += ["correction"] if corrected else []
     return [*first, *others, "error", *place, "cars_found", *more]
 
 
@@ -140,6 +144,7 @@ def as_csv(file: TextIO, columns: Sequence[str], header: bool = True) -> Writer:
             "expected": row.expected,
             "check": row.check.result if row.check else "",
             "check_reason": row.check.reason if row.check else "",
+            "correction": row.correction,
         }
         cells += [told[column] for column in columns if column in told]
         output.writerow(map(_cell, [path, *cells]))
@@ -159,6 +164,8 @@ def as_json_lines(file: TextIO, recognizer: CarRecognizer) -> Writer:
         if row.check:
             told["check"] = {"expected": row.expected, **row.check.as_json()}
             del told["check"]["recognition"]  # type: ignore[attr-defined]
+        if row.correction:
+            told["correction"] = row.correction
         file.write(json.dumps(told, ensure_ascii=False) + "\n")
 
     return write

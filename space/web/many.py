@@ -1,0 +1,84 @@
+"""Many photos: a table of answers to look through, correct and take away; or one car of them."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from space import uploads
+from space.arguments import refusal
+from space.errors import MarqueError
+from space.web import batch
+from space.web.answer import answer_html
+from space.web.parts import Parts, language_of
+
+_EACH, _ONE = "each", "one"
+_SECONDS = 3600  # that the answers of a visitor who is gone stay in memory
+
+
+def many_photos(parts: Parts) -> None:
+    """Lays out the part of the page for many photos, and connects it."""
+    recognizer, say = parts.recognizer, parts.say
+    state = gr.State(None, time_to_live=_SECONDS)
+    files = parts.files_input(label=say("many_limits"), height=160)
+    kind = gr.Radio(
+        [(say("many_each"), _EACH), (say("many_one"), _ONE)], value=_EACH, label=say("many_are")
+    )
+    start = gr.Button(say("many_start"), variant="primary")
+    table = gr.HTML(js_on_load="marque.table(element, trigger)")
+    with gr.Row(visible=False) as downloads:
+        csv = gr.DownloadButton("CSV", size="md")
+        lines = gr.DownloadButton("JSON Lines", size="md")
+
+    def run(
+        paths: list[str], chosen: str, request: gr.Request
+    ) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+        language = language_of(request)
+        if not paths:
+            raise refusal(language.say("none_given"))
+        try:
+            photos = batch.collect(paths)
+        except MarqueError as error:
+            raise refusal(str(error)) from None
+        hidden = gr.update(visible=False)
+        if chosen == _ONE:
+            found = recognizer.predict_car([photo.data for photo in photos])
+            if found.error:
+                raise refusal(found.error)
+            told = language.html("many_one_answer", count=len(photos))
+            answer = answer_html(found, parts.calibrated, language)
+            yield f'<p class="mq-answer">{told}</p>{answer}', None, hidden, None, None
+            return
+        answers = batch.Table(len(photos))
+        for photo, row in zip(photos, batch.answers(recognizer, photos), strict=True):
+            answers.add(row, photo)
+            if answers.due and len(answers.rows) < answers.count:
+                yield answers.as_html(recognizer, language), None, hidden, None, None
+        yield (
+            answers.as_html(recognizer, language),
+            answers,
+            gr.update(visible=True),
+            *_written(answers),
+        )
+
+    def correct(answers: batch.Table | None, event: gr.EventData) -> tuple[Any, Any, Any]:
+        data = event._data if isinstance(event._data, dict) else {}
+        number, text = data.get("row"), data.get("text")
+        if answers is None or not isinstance(number, int) or not isinstance(text, str):
+            raise refusal("these answers are gone; name the cars again")
+        try:
+            answers.correct(number, text[:200])
+        except MarqueError as error:
+            raise refusal(str(error)) from None
+        return (answers, *_written(answers))
+
+    def _written(answers: batch.Table) -> list[Any]:
+        # Where uploads are, so that it is swept with them.
+        folder = Path(tempfile.mkdtemp(dir=uploads.folder()))
+        return [gr.update(value=path) for path in answers.write(folder, recognizer)]
+
+    shown = [table, state, downloads, csv, lines]
+    start.click(run, [files, kind], shown, api_visibility="private", **parts.queue)
+    table.edit(correct, state, [state, csv, lines], api_visibility="private", queue=True)

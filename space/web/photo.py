@@ -1,0 +1,267 @@
+"""One photo: its answer at once, and everything else about it one step away."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from space.answers import REJECTED, Recognition
+from space.arguments import log_refusal, refusal
+from space.boxes import Box
+from space.errors import MarqueError
+from space.explain import heat_map
+from space.web.answer import (
+    answer_html,
+    check_html,
+    figure_html,
+    heat_html,
+    labels_of,
+    refused_html,
+)
+from space.web.endpoints import confined, open_photo
+from space.web.feedback import Feedback
+from space.web.parts import Parts, language_of
+from space.web.strings import Language
+
+_LEAST_SIDE = 0.01  # of a frame that a visitor draws, as a share of the photo
+_MOST_ITEMS = 50  # of a catalogue
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of a photo.
+
+    Attributes:
+        boxes: of its cars.
+        box: of the car that is named; None for the whole photo.
+        recognition: the answer.
+    """
+
+    boxes: tuple[Box, ...]
+    box: Box | None
+    recognition: Recognition
+
+
+def one_photo(parts: Parts, feedback: Feedback | None) -> None:
+    """Lays out the part of the page for one photo, and connects it."""
+    recognizer, say = parts.recognizer, parts.say
+    shown = gr.State(None)
+
+    with gr.Row():
+        with gr.Column(scale=6, min_width=320):
+            photo = parts.photo_input(
+                label=say("photo"), sources=["upload", "clipboard", "webcam"], height=320
+            )
+            figure = gr.HTML(visible=False, js_on_load="marque.figure(element, trigger)")
+            another = gr.Button(say("another"), visible=False, size="md")
+        with gr.Column(scale=5, min_width=320):
+            answer = gr.HTML(js_on_load="marque.answer(element, watch)")
+            with gr.Column(visible=False) as more:
+                with gr.Accordion(say("why"), open=False) as why:
+                    why_class = gr.Dropdown([], label=say("why_class"), filterable=False)
+                    why_not = gr.Dropdown([], label=say("why_not"), filterable=False)
+                    heat = gr.HTML(js_on_load="marque.heat(element)")
+                with gr.Accordion(say("check"), open=False):
+                    text = gr.Textbox(
+                        label=say("check_label"), placeholder="Golf 2012", max_length=200
+                    )
+                    ask = gr.Button(say("check_button"), size="md")
+                    checked = gr.HTML()
+                with gr.Accordion(say("catalogue"), open=False):
+                    catalogue = gr.Dropdown(
+                        _offered(parts),
+                        label=say("catalogue_label"),
+                        info=say("catalogue_info"),
+                        multiselect=True,
+                        allow_custom_value=True,
+                        max_choices=_MOST_ITEMS,
+                    )
+                with gr.Accordion(say("feedback"), open=False, visible=feedback is not None):
+                    right = gr.Button(say("feedback_right"), size="md")
+                    said = gr.Dropdown(
+                        sorted(recognizer.labels),
+                        value=None,
+                        label=say("feedback_is"),
+                        allow_custom_value=True,
+                    )
+                    leave = gr.Checkbox(False, label=say("feedback_photo"))
+                    send = gr.Button(say("feedback_send"), size="md")
+                    thanks = gr.HTML()
+            gr.HTML(_history(parts), js_on_load="marque.history(element)")
+
+    told: list[Any] = [photo, figure, another, answer, more, why_class, why_not, heat]
+    told += [checked, thanks, shown]
+
+    def empty() -> tuple:
+        hidden = gr.update(visible=False)
+        nothing = gr.update(choices=[], value=None)
+        return (
+            gr.update(value=None, visible=True), gr.update(value="", visible=False), hidden,
+            "", hidden, nothing, nothing, "", "", "", None,
+        )  # fmt: skip
+
+    def show(image: str | None, items: list[str] | None, request: gr.Request) -> tuple:
+        """A new photo."""
+        language = language_of(request)
+        if image is None:
+            return empty()
+        try:
+            picture = open_photo(image)
+            asked = confined(recognizer, items)
+        except gr.Error as error:  # said once; the photo stays
+            log_refusal("the page", error)
+            return (gr.skip(), *empty()[1:3], refused_html(error.message, language), *empty()[4:])
+        recognition = asked.predict(picture)
+        boxes: tuple[Box, ...] = (recognition.box,) if recognition.box else ()
+        if (recognition.cars_found or 0) > len(boxes):
+            boxes = tuple(recognizer.preprocess.boxes(picture) or ())
+        return (
+            gr.update(visible=False),
+            *_about(parts, picture, Shown(boxes, recognition.box, recognition), language),
+        )
+
+    def again(
+        image: str | None, items: list[str] | None, before: Shown | None, request: gr.Request
+    ) -> tuple:
+        """The same photo within another catalogue."""
+        if not image or before is None:
+            return tuple(gr.skip() for _ in told)
+        return named_at(image, items, before, before.box, request)
+
+    def pick(
+        image: str | None,
+        items: list[str] | None,
+        before: Shown | None,
+        request: gr.Request,
+        event: gr.EventData,
+    ) -> tuple:
+        """The same photo, another car: one that was found, or where a frame was drawn."""
+        if not image or before is None:
+            return tuple(gr.skip() for _ in told)
+        return named_at(image, items, before, _picked(event._data, before.boxes), request)
+
+    def named_at(
+        image: str,
+        items: list[str] | None,
+        before: Shown,
+        box: Box | None,
+        request: gr.Request,
+    ) -> tuple:
+        picture = open_photo(image)
+        recognition = confined(recognizer, items).predict(picture, box=box)
+        now = Shown(before.boxes, box or recognition.box, recognition)
+        return (gr.skip(), *_about(parts, picture, now, language_of(request)))
+
+    def explained(
+        image: str | None,
+        label: str | None,
+        other: str | None,
+        now: Shown | None,
+        request: gr.Request,
+    ) -> str:
+        if not image or not label or now is None:
+            return ""
+        against = other if other and other != label else None
+        try:
+            found = heat_map(recognizer, open_photo(image), label, against=against, box=now.box)
+        except ValueError as error:
+            raise refusal(str(error)) from None
+        return heat_html(found, against is not None, language_of(request))
+
+    def compared(image: str | None, what: str, items: list[str] | None, request: gr.Request) -> str:
+        if not image or not (what or "").strip():
+            return ""
+        found = confined(recognizer, items).check(open_photo(image), what)
+        return check_html(found, what, language_of(request))
+
+    def kept(
+        image: str | None, what: str | None, photo_too: bool, now: Shown | None, request: gr.Request
+    ) -> str:
+        language = language_of(request)
+        if feedback is None or now is None or not image:
+            return ""
+        if not (what or "").strip():
+            return language.html("feedback_which")
+        picture = open_photo(image) if photo_too else None
+        try:
+            feedback.keep(str(what).strip(), now.recognition, recognizer.revision, picture)
+        except MarqueError as error:
+            raise refusal(str(error)) from None
+        return f'<p role="status">{language.html("feedback_thanks")}</p>'
+
+    def agreed(image: str | None, photo_too: bool, now: Shown | None, request: gr.Request) -> str:
+        best = now.recognition.predictions[0].label if now else None
+        return kept(image, best, photo_too, now, request)
+
+    private: dict[str, Any] = {"api_visibility": "private", **parts.queue}
+    gr.on([photo.input, photo.clear], show, [photo, catalogue], told, **private)
+    another.click(empty, None, told, api_visibility="private")
+    catalogue.input(again, [photo, catalogue, shown], told, **private)
+    figure.select(pick, [photo, catalogue, shown], told, **private)
+    gr.on(
+        [why.expand, why_class.input, why_not.input],
+        explained,
+        [photo, why_class, why_not, shown],
+        heat,
+        **private,
+    )
+    gr.on([ask.click, text.submit], compared, [photo, text, catalogue], checked, **private)
+    if feedback is not None:
+        right.click(agreed, [photo, leave, shown], thanks, **private)
+        send.click(kept, [photo, said, leave, shown], thanks, **private)
+
+
+def _about(parts: Parts, picture: Image.Image, now: Shown, language: Language) -> tuple:
+    """Everything that the page shows of a photo, but for the photo itself."""
+    recognition = now.recognition
+    chosen: int | Box | None = now.box
+    if now.box in now.boxes:
+        chosen = now.boxes.index(now.box)
+    rejected = recognition.verdict == REJECTED
+    choices = list(labels_of(recognition))
+    none = (language.say("why_not_none"), "")
+    return (
+        gr.update(value=figure_html(picture, now.boxes, chosen, language), visible=True),
+        gr.update(visible=True),
+        answer_html(recognition, parts.calibrated, language),
+        gr.update(visible=not rejected),
+        gr.update(choices=choices, value=choices[0][1]),
+        gr.update(choices=[none, *choices], value=""),
+        "",
+        "",
+        "",
+        now,
+    )
+
+
+def _picked(data: Any, boxes: tuple[Box, ...]) -> Box:
+    """The car that a visitor tapped, or the frame that they drew.
+
+    Raises:
+        gr.Error: it is neither.
+    """
+    number, drawn = (data.get("car"), data.get("box")) if isinstance(data, dict) else (None, None)
+    if isinstance(number, int) and 0 <= number < len(boxes):
+        return boxes[number]
+    if isinstance(drawn, list) and len(drawn) == 4 and all(type(v) in (int, float) for v in drawn):
+        left, upper, right, lower = (min(1.0, max(0.0, float(side))) for side in drawn)
+        if right - left >= _LEAST_SIDE and lower - upper >= _LEAST_SIDE:
+            return Box(left, upper, right, lower)
+    raise refusal("there is no such car in the photo; draw a larger frame around it")
+
+
+def _offered(parts: Parts) -> list[str]:
+    """Markets and makes, for a catalogue."""
+    memory = parts.recognizer.memory
+    makes = sorted({car.make for car in parts.recognizer.cars if car.make})
+    return [*(memory.markets if memory else ()), *makes]
+
+
+def _history(parts: Parts) -> str:
+    """The frame that `page.js` fills with the last answers."""
+    return (
+        '<details class="mq-history"><summary data-say="history"></summary>'
+        '<p data-say="history_where"></p><p class="mq-none" data-say="history_none"></p><ul></ul>'
+        '<button type="button" data-do="forget" data-say="forget" hidden></button></details>'
+    )
