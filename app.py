@@ -3,7 +3,8 @@
 MARQUE_MODEL chooses the checkpoint that answers: a folder, or org/name[@revision]. Without it, the
 one answers that model.txt beside this file names, as `python -m trainer.deploy` writes it, and
 without that the bundled one. MARQUE_CATALOGUE confines the answers to makes, models, years, a
-market or labels. MARQUE_FEEDBACK keeps what visitors say of answers, see `space.web.feedback`.
+market or labels. MARQUE_FEEDBACK says where to keep what visitors say of answers
+(`space.web.feedback`), MARQUE_SPECS names a table of specifications (`space.web.facts`).
 """
 
 import os
@@ -20,14 +21,21 @@ def main() -> None:
     try:
         prepare()
         from space.page import build_page  # imports gradio, which reads the environment then
+        from space.web.facts import Facts
         from space.web.feedback import Feedback
 
         recognizer = CarRecognizer.from_pretrained(
             os.environ.get("MARQUE_MODEL") or _deployed(),
             catalogue=os.environ.get("MARQUE_CATALOGUE") or None,
         )
-        place = os.environ.get("MARQUE_FEEDBACK")
-        serve(build_page(recognizer, Feedback(place) if place else None))
+        kept, table = os.environ.get("MARQUE_FEEDBACK"), os.environ.get("MARQUE_SPECS")
+        serve(
+            build_page(
+                recognizer,
+                Feedback(kept) if kept else None,
+                Facts(table) if table else None,
+            )
+        )
     except MarqueError as error:
         sys.exit(f"marque: {error}")
 

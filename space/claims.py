@@ -13,6 +13,7 @@ from space.labels import Car
 from space.names import find_make, parse_name
 
 AGREES, CONTRADICTS, CANNOT_TELL = "agrees", "contradicts", "cannot tell"
+MODEL_UNKNOWN = "the checkpoint does not know this model, so the photo cannot refute it"
 _YEAR = re.compile(r"(?:18|19|20)\d\d")
 
 
@@ -108,7 +109,7 @@ def check(
     if contradicts is not None and sure <= contradicts and not claim.make_only:
         return Check(CONTRADICTS, f"the photo shows {shown}", sure, recognition)
     if claim.make_only:
-        reason = "the checkpoint does not know this model, so the photo cannot refute it"
+        reason = MODEL_UNKNOWN
     else:
         reason = f"the photo may show {shown}, which is not sure enough either way"
     return Check(CANNOT_TELL, reason, sure, recognition)

@@ -14,6 +14,7 @@ from space.photos import MAX_BYTES
 from space.recognizer import CarRecognizer
 from space.uploads import MAX_AGE, MAX_FOLDER_BYTES
 from space.web.endpoints import TOP_K, Endpoints
+from space.web.facts import Facts
 from space.web.feedback import Feedback
 from space.web.many import many_photos
 from space.web.parts import Parts
@@ -23,12 +24,15 @@ from space.web.strings import TRANSLATIONS
 _WEB = Path(__file__).with_name("web")
 
 
-def build_page(recognizer: CarRecognizer, feedback: Feedback | None = None) -> gr.Blocks:
+def build_page(
+    recognizer: CarRecognizer, feedback: Feedback | None = None, facts: Facts | None = None
+) -> gr.Blocks:
     """The page, and its endpoints, answering with one recognizer.
 
     Args:
         recognizer: answers.
         feedback: keeps what visitors say of answers; None asks nobody.
+        facts: tells of named cars; None shows nothing.
     """
     parts = Parts(recognizer)
     with CheckedBlocks(
@@ -39,7 +43,7 @@ def build_page(recognizer: CarRecognizer, feedback: Feedback | None = None) -> g
         parts.title()
         with gr.Tabs():
             with gr.Tab(parts.say("tab_photo")):
-                one_photo(parts, feedback)
+                one_photo(parts, feedback, facts)
             with gr.Tab(parts.say("tab_many")):
                 many_photos(parts)
             with gr.Tab(parts.say("tab_model")):

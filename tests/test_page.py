@@ -18,6 +18,7 @@ from conftest import SIGHTS, TINY_LABELS, FoundAt, calibrate, draw_car
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from space.html import answer_html
 from test_checkpoints import change_config
 from test_strangers import post, upload
 
@@ -25,7 +26,6 @@ import space.page
 from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
 from space.boxes import Box
 from space.gate import CAR, OTHER, PART
-from space.html import answer_html
 from space.page import build_page, launch
 from space.recognizer import CarRecognizer
 

@@ -9,8 +9,8 @@ import pytest
 from space.errors import DataError
 from space.labels import Car
 from space.names import car_of
-from trainer.collection.spec_columns import write_blanked
-from trainer.collection.specifications import join, read_specifications
+from space.spec_columns import write_blanked
+from space.specifications import join, read_specifications
 
 ROOT = Path(__file__).parent.parent
 

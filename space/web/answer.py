@@ -18,7 +18,7 @@ from space.answers import (
     Recognition,
 )
 from space.boxes import Box
-from space.claims import AGREES, CONTRADICTS, Check
+from space.claims import AGREES, CONTRADICTS, MODEL_UNKNOWN, Check
 from space.explain import HeatMap
 from space.gate import OTHER, PART, REASONS
 from space.web.strings import Language
@@ -86,7 +86,8 @@ def answer_html(recognition: Recognition, calibrated: bool, language: Language) 
     elif recognition.level in (MAKE, MODEL) and recognition.verdict != AUTO_TAG:
         notes.append(language.html("backed_off", label=name_of(best)))
     elif recognition.verdict == AUTO_TAG:
-        notes.append(language.html("measured", percent=recognition.reason.split(" ")[0]))
+        promised = language.say("percent", number=recognition.reason.split("%")[0])
+        notes.append(language.html("measured", percent=promised))
     if recognition.catalogue:
         notes.append(language.html("only_among", catalogue=recognition.catalogue))
     body = (
@@ -146,7 +147,10 @@ def _levels(recognition: Recognition, language: Language) -> str:
         value, share = values[level], _share(recognition, level)
         told = f"<bdi>{html.escape(value)}</bdi>" if value else language.html("not_in_label")
         percent = html.escape(language.percent(share)) if value and share else ""
-        rows.append(f"<div><dt>{language.html(level)}</dt><dd>{told}</dd><dd>{percent}</dd></div>")
+        known = "" if value else ' class="unknown"'
+        rows.append(
+            f"<div><dt>{language.html(level)}</dt><dd{known}>{told}</dd><dd>{percent}</dd></div>"
+        )
     return f'<dl class="mq-levels">{"".join(rows)}</dl>'
 
 
@@ -225,7 +229,8 @@ def figure_html(
         f'<div class="mq-stage" dir="ltr"><img alt="{html.escape(language.say("photo_alt"))}" '
         f'src="{data_url(shown)}" width="{shown.width}" height="{shown.height}" draggable="false">'
         f'{"".join(frames)}<div class="mq-frame drawing" hidden></div></div>'
-        f'<figcaption dir="{language.direction}">{hint}'
+        f'<figcaption dir="{language.direction}">{hint}<button type="button" data-do="another">'
+        f"{language.html('another')}</button>"
         f'<button type="button" data-do="draw" aria-pressed="false">'
         f'{language.html("draw")}</button><span class="mq-drawhint" hidden>'
         f"{language.html('draw_hint')}</span></figcaption></figure>"
@@ -280,6 +285,8 @@ def _reason(found: Check, text: str, language: Language) -> str:
     recognition = found.recognition
     if recognition.error or recognition.verdict == REJECTED:
         return language.html("check_no_car")
+    if found.reason == MODEL_UNKNOWN:
+        return language.html("check_model_unknown")
     if found.confidence is None:
         return language.html("check_unknown", text=text)
     best = name_of(recognition.predictions[0])

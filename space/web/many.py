@@ -22,7 +22,8 @@ def many_photos(parts: Parts) -> None:
     """Lays out the part of the page for many photos, and connects it."""
     recognizer, say = parts.recognizer, parts.say
     state = gr.State(None, time_to_live=_SECONDS)
-    files = parts.files_input(label=say("many_limits"), height=160)
+    gr.Markdown(say("many_limits"))
+    files = parts.files_input(label=say("many_files"), height=160)
     kind = gr.Radio(
         [(say("many_each"), _EACH), (say("many_one"), _ONE)], value=_EACH, label=say("many_are")
     )

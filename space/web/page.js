@@ -32,6 +32,7 @@ window.marque = ((said) => {
     element.addEventListener("click", (event) => {
       const car = event.target.closest("[data-car]");
       if (car) trigger("select", { car: Number(car.dataset.car) });
+      if (event.target.closest('[data-do="another"]')) trigger("clear");
       if (event.target.closest('[data-do="draw"]')) draw(!part().classList.contains("drawing"));
     });
     element.addEventListener("pointerdown", (event) => {
@@ -176,9 +177,12 @@ window.marque = ((said) => {
     list();
   }
 
-  function remember(text) {
+  function remember(text, patience = 20) {
     const image = shownPhoto();
-    if (!image) return;
+    if (!image) { // gradio may show the answer before the photo
+      if (patience) setTimeout(() => remember(text, patience - 1), 100);
+      return;
+    }
     image.decode().then(() => {
       const photo = canvasOf(image, 160).toDataURL("image/jpeg", 0.7);
       const others = kept().filter((one) => one.text !== text || one.photo !== photo);

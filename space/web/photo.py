@@ -20,6 +20,7 @@ from space.web.answer import (
     refused_html,
 )
 from space.web.endpoints import confined, open_photo
+from space.web.facts import Facts
 from space.web.feedback import Feedback
 from space.web.parts import Parts, language_of
 from space.web.strings import Language
@@ -43,10 +44,11 @@ class Shown:
     recognition: Recognition
 
 
-def one_photo(parts: Parts, feedback: Feedback | None) -> None:
+def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> None:
     """Lays out the part of the page for one photo, and connects it."""
     recognizer, say = parts.recognizer, parts.say
     shown = gr.State(None)
+    opened = gr.State(False)  # whether the heat map is looked at
 
     with gr.Row():
         with gr.Column(scale=6, min_width=320):
@@ -54,7 +56,6 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
                 label=say("photo"), sources=["upload", "clipboard", "webcam"], height=320
             )
             figure = gr.HTML(visible=False, js_on_load="marque.figure(element, trigger)")
-            another = gr.Button(say("another"), visible=False, size="md")
         with gr.Column(scale=5, min_width=320):
             answer = gr.HTML(js_on_load="marque.answer(element, watch)")
             with gr.Column(visible=False) as more:
@@ -62,6 +63,8 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
                     why_class = gr.Dropdown([], label=say("why_class"), filterable=False)
                     why_not = gr.Dropdown([], label=say("why_not"), filterable=False)
                     heat = gr.HTML(js_on_load="marque.heat(element)")
+                with gr.Accordion(say("facts"), open=False, visible=facts is not None):
+                    known = gr.HTML()
                 with gr.Accordion(say("check"), open=False):
                     text = gr.Textbox(
                         label=say("check_label"), placeholder="Golf 2012", max_length=200
@@ -90,15 +93,15 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
                     thanks = gr.HTML()
             gr.HTML(_history(parts), js_on_load="marque.history(element)")
 
-    told: list[Any] = [photo, figure, another, answer, more, why_class, why_not, heat]
-    told += [checked, thanks, shown]
+    told: list[Any] = [photo, figure, answer, more, why_class, why_not, heat]
+    told += [known, checked, thanks, shown]
 
     def empty() -> tuple:
         hidden = gr.update(visible=False)
         nothing = gr.update(choices=[], value=None)
         return (
-            gr.update(value=None, visible=True), gr.update(value="", visible=False), hidden,
-            "", hidden, nothing, nothing, "", "", "", None,
+            gr.update(value=None, visible=True), gr.update(value="", visible=False),
+            "", hidden, nothing, nothing, "", "", "", "", None,
         )  # fmt: skip
 
     def show(image: str | None, items: list[str] | None, request: gr.Request) -> tuple:
@@ -111,14 +114,14 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
             asked = confined(recognizer, items)
         except gr.Error as error:  # said once; the photo stays
             log_refusal("the page", error)
-            return (gr.skip(), *empty()[1:3], refused_html(error.message, language), *empty()[4:])
+            return (gr.skip(), *empty()[1:2], refused_html(error.message, language), *empty()[3:])
         recognition = asked.predict(picture)
         boxes: tuple[Box, ...] = (recognition.box,) if recognition.box else ()
         if (recognition.cars_found or 0) > len(boxes):
             boxes = tuple(recognizer.preprocess.boxes(picture) or ())
         return (
             gr.update(visible=False),
-            *_about(parts, picture, Shown(boxes, recognition.box, recognition), language),
+            *about(picture, Shown(boxes, recognition.box, recognition), language),
         )
 
     def again(
@@ -151,16 +154,38 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
         picture = open_photo(image)
         recognition = confined(recognizer, items).predict(picture, box=box)
         now = Shown(before.boxes, box or recognition.box, recognition)
-        return (gr.skip(), *_about(parts, picture, now, language_of(request)))
+        return (gr.skip(), *about(picture, now, language_of(request)))
+
+    def about(picture: Image.Image, now: Shown, language: Language) -> tuple:
+        """Everything that the page shows of a photo, but for the photo itself."""
+        recognition = now.recognition
+        chosen: int | Box | None = now.box
+        if now.box in now.boxes:
+            chosen = now.boxes.index(now.box)
+        choices = list(labels_of(recognition))
+        none = (language.say("why_not_none"), "")
+        return (
+            gr.update(value=figure_html(picture, now.boxes, chosen, language), visible=True),
+            answer_html(recognition, parts.calibrated, language),
+            gr.update(visible=recognition.verdict != REJECTED),
+            gr.update(choices=choices, value=choices[0][1]),
+            gr.update(choices=[none, *choices], value=""),
+            "",
+            facts.as_html(recognition.predictions[0], language) if facts else "",
+            "",
+            "",
+            now,
+        )
 
     def explained(
         image: str | None,
         label: str | None,
         other: str | None,
         now: Shown | None,
+        looked_at: bool,
         request: gr.Request,
     ) -> str:
-        if not image or not label or now is None:
+        if not looked_at or not image or not label or now is None:
             return ""
         against = other if other and other != label else None
         try:
@@ -195,44 +220,24 @@ def one_photo(parts: Parts, feedback: Feedback | None) -> None:
         return kept(image, best, photo_too, now, request)
 
     private: dict[str, Any] = {"api_visibility": "private", **parts.queue}
-    gr.on([photo.input, photo.clear], show, [photo, catalogue], told, **private)
-    another.click(empty, None, told, api_visibility="private")
-    catalogue.input(again, [photo, catalogue, shown], told, **private)
-    figure.select(pick, [photo, catalogue, shown], told, **private)
-    gr.on(
-        [why.expand, why_class.input, why_not.input],
-        explained,
-        [photo, why_class, why_not, shown],
-        heat,
-        **private,
+    figure.clear(empty, None, told, api_visibility="private")
+    asks_why = [photo, why_class, why_not, shown]
+    for event in (
+        gr.on([photo.input, photo.clear], show, [photo, catalogue], told, **private),
+        catalogue.input(again, [photo, catalogue, shown], told, **private),
+        figure.select(pick, [photo, catalogue, shown], told, **private),
+    ):
+        # Beside the answer, so that it costs nobody time who does not look at it.
+        event.then(explained, [*asks_why, opened], heat, **private)
+    gr.on([why_class.input, why_not.input], explained, [*asks_why, opened], heat, **private)
+    why.expand(lambda: True, None, opened, api_visibility="private").then(
+        explained, [*asks_why, opened], heat, **private
     )
+    why.collapse(lambda: False, None, opened, api_visibility="private")
     gr.on([ask.click, text.submit], compared, [photo, text, catalogue], checked, **private)
     if feedback is not None:
         right.click(agreed, [photo, leave, shown], thanks, **private)
         send.click(kept, [photo, said, leave, shown], thanks, **private)
-
-
-def _about(parts: Parts, picture: Image.Image, now: Shown, language: Language) -> tuple:
-    """Everything that the page shows of a photo, but for the photo itself."""
-    recognition = now.recognition
-    chosen: int | Box | None = now.box
-    if now.box in now.boxes:
-        chosen = now.boxes.index(now.box)
-    rejected = recognition.verdict == REJECTED
-    choices = list(labels_of(recognition))
-    none = (language.say("why_not_none"), "")
-    return (
-        gr.update(value=figure_html(picture, now.boxes, chosen, language), visible=True),
-        gr.update(visible=True),
-        answer_html(recognition, parts.calibrated, language),
-        gr.update(visible=not rejected),
-        gr.update(choices=choices, value=choices[0][1]),
-        gr.update(choices=[none, *choices], value=""),
-        "",
-        "",
-        "",
-        now,
-    )
 
 
 def _picked(data: Any, boxes: tuple[Box, ...]) -> Box:

@@ -33,6 +33,7 @@ _SAID: dict[str, tuple[str, str, str]] = {
     # The answer
     "sure_percent": ("{percent} sure", "sûr à {percent}", "متأكد بنسبة {percent}"),
     "over": ("over {percent}", "plus de {percent}", "أكثر من {percent}"),
+    "under": ("under {percent}", "moins de {percent}", "أقل من {percent}"),
     "percent": ("{number}%", "{number} %", "{number}%"),
     "verdict_sure": ("Sure", "Sûr", "مؤكد"),
     "verdict_check": ("Please check", "À vérifier", "يرجى التحقق"),
@@ -174,6 +175,11 @@ _SAID: dict[str, tuple[str, str, str]] = {
         "Aucune voiture connue ne s’appelle « {text} ».",
         "لا توجد سيارة معروفة باسم «{text}».",
     ),
+    "check_model_unknown": (
+        "It does not know this model, so the photo cannot refute it.",
+        "Il ne connaît pas ce modèle ; la photo ne peut donc pas le réfuter.",
+        "لا يعرف هذا الطراز، فلا يمكن للصورة أن تنفيه.",
+    ),
     "check_no_car": (
         "The photo shows no car that could be compared.",
         "La photo ne montre aucune voiture à comparer.",
@@ -191,6 +197,11 @@ _SAID: dict[str, tuple[str, str, str]] = {
         "Another year than that of the photo.",
         "Une autre année que celle de la photo.",
         "سنة غير سنة الصورة.",
+    ),
+    "facts_newest": (
+        "The photo tells no year; this is the newest.",
+        "La photo ne dit pas l’année ; c’est la plus récente.",
+        "لا تدل الصورة على السنة، وهذه أحدثها.",
     ),
     "facts_other_body": (
         "Without regard to the body style.",
@@ -228,6 +239,7 @@ _SAID: dict[str, tuple[str, str, str]] = {
         "Jusqu’à 60 photos, ou un zip de 200 au plus, 50 Mo en tout",
         "حتى 60 صورة، أو ملف zip فيه 200 على الأكثر، 50 م.ب. في المجموع",
     ),
+    "many_files": ("Photos", "Photos", "الصور"),
     "many_are": ("These photos are", "Ces photos montrent", "هذه الصور"),
     "many_each": ("of different cars", "des voitures différentes", "لسيارات مختلفة"),
     "many_one": ("of the same car", "la même voiture", "للسيارة نفسها"),
@@ -312,9 +324,11 @@ class Language:
         return html.escape(TRANSLATIONS[self.code][key], quote=False).format(**told)
 
     def percent(self, share: float) -> str:
-        """A share, 0 to 1, as it is read; nothing is ever quite sure."""
+        """A share, 0 to 1, as it is read; nothing is ever quite sure, nor quite impossible."""
         if share >= 0.995:
             return self.say("over", percent=self.say("percent", number=99))
+        if share < 0.005:
+            return self.say("under", percent=self.say("percent", number=1))
         return self.say("percent", number=f"{100 * share:.0f}")
 
     def joined(self, names: Sequence[str]) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from space.errors import DataError
 from space.labels import Car
+from space.spec_columns import write_blanked
+from space.specifications import Specifications, clean
 from trainer.collection.download import download
 from trainer.collection.fetcher import LATER, OK, Download, FetchPolicy
-from trainer.collection.spec_columns import write_blanked
-from trainer.collection.specifications import Specifications, clean
 from trainer.collection.table import Table, read_table
 from trainer.data.cache import PhotoCache, geometry
 from trainer.data.copies import find_copies

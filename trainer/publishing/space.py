@@ -31,7 +31,7 @@ _APP = ROOT / "app.py"
 MODEL = "model.txt"
 
 # Of this package, what a page never imports.
-_NOT_SERVED = {"__main__.py", "cli.py", "resume.py", "rows.py", "walk.py"}
+_NOT_SERVED = {"__main__.py", "cli.py", "resume.py", "walk.py"}
 
 _ABOUT = """
 # Marque
@@ -73,7 +73,9 @@ def stage(folder: Path, model: str | None = None) -> None:
     for path in sorted((ROOT / "space").glob("*.py")):
         if path.name not in _NOT_SERVED:
             shutil.copyfile(path, folder / "space" / path.name)
-    shutil.copytree(NANODET.parent, folder / "space" / NANODET.parent.name)
+    for part in (NANODET.parent, ROOT / "space" / "web"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(part, folder / "space" / part.name, ignore=ignored)
     head = metadata_load(ROOT / "README.md") or {}
     if model is None:
         (folder / "space" / BUNDLED.name).mkdir()

@@ -1,7 +1,7 @@
 """Tables of cars' specifications: cleaned, written in one form, and joined to classes.
 
 A cleaned table is keyed by make, model and year. What is taken out of it, and by which rules, says
-`trainer.collection.spec_columns`.
+`space.spec_columns`.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 from space.errors import DataError
 from space.labels import Car
 from space.names import normal
-from trainer.collection.spec_columns import (
+from space.spec_columns import (
     Blanked,
     Value,
     check_horsepower,
@@ -21,7 +21,7 @@ from trainer.collection.spec_columns import (
     read_column,
     written,
 )
-from trainer.collection.table import (
+from space.tables import (
     MAKE_COLUMNS,
     MODEL_COLUMNS,
     YEAR_COLUMNS,

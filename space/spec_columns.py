@@ -19,7 +19,7 @@ from statistics import median
 
 from space.labels import Car
 from space.names import normal
-from trainer.collection.table import is_blank
+from space.tables import is_blank
 
 Value = float | str | None
 
@@ -137,7 +137,7 @@ def check_range(name: str, values: list[Value], rows: Sequence[str], out: list[B
     for index, value in enumerate(values):
         if not isinstance(value, float):
             continue
-        size = _litres(value) if "displacement" in quantity else value * scale
+        size = to_litres(value) if "displacement" in quantity else value * scale
         if size is None or not low <= size <= high:
             values[index] = None
             bounds = f"{low / scale:.4g} to {high / scale:.4g}"
@@ -146,7 +146,7 @@ def check_range(name: str, values: list[Value], rows: Sequence[str], out: list[B
             )
 
 
-def _litres(value: float) -> float | None:
+def to_litres(value: float) -> float:
     """Displacement in litres; tables write 3.5, 35 (the point lost) or 3500 (cm³) for the same."""
     if value < 10:
         return value
@@ -168,7 +168,7 @@ def check_horsepower(
         if not isinstance(value, float):
             continue
         size = litres[index] if litres else None
-        per_litre = value / (_litres(size) or 1) if isinstance(size, float) else 0
+        per_litre = value / (to_litres(size) or 1) if isinstance(size, float) else 0
         if per_litre > MAX_HP_PER_LITRE:
             suspects[index] = f"{per_litre:.0f} hp from a litre, above {MAX_HP_PER_LITRE:.0f}"
         else:
