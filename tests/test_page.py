@@ -2,28 +2,25 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
-import gradio as gr
 import pytest
-from conftest import SIGHTS, TINY_LABELS, FoundAt, calibrate, draw_car
+from conftest import SIGHTS, TINY_LABELS, FoundAt, draw_car
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from space.html import answer_html
 from test_checkpoints import change_config
 from test_strangers import post, upload
 
-import space.page
-from space.answers import MakeScore, ModelScore, Plausible, Prediction, Recognition, YearScore
+import space.web.endpoints
 from space.boxes import Box
 from space.gate import CAR, OTHER, PART
 from space.page import build_page, launch
@@ -166,6 +163,40 @@ def test_explain_takes_a_label(client, car):
         client.predict(image=handle_file(car), label="Trabant", api_name="/explain")
 
 
+def test_explain_tells_two_classes_apart(client, car):
+    def ask(**named):
+        with Image.open(
+            client.predict(image=handle_file(car), label="BMW", api_name="/explain", **named)
+        ) as overlay:
+            return overlay.convert("RGB").tobytes()
+
+    assert ask(against="Land Rover Range Rover SUV 2012") != ask()
+    with pytest.raises(AppError, match="unknown label 'Trabant'"):
+        ask(against="Trabant")
+
+
+def test_many_photos_are_answered_at_once(client, car, tiny_recognizer, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as packed:
+        packed.write(car, "inside/b.png")
+        packed.writestr("__MACOSX/._b.png", b"noise")
+        packed.writestr(".hidden", b"noise")
+    files = [handle_file(str(path)) for path in (car, broken, tmp_path / "more.zip")]
+    answer = client.predict(images=files, top_k=2, api_name="/predict_batch")
+    assert list(answer) == ["answers", "model", "elapsed_ms"]
+    assert [one["name"] for one in answer["answers"]] == ["a car.png", "broken.jpg", "inside/b.png"]
+    first, second, third = answer["answers"]
+    expected = tiny_recognizer.predict(car, 2)
+    labels = [prediction.label for prediction in expected.predictions]
+    assert [one["label"] for one in first["predictions"]] == labels
+    assert first["error"] is third["error"] is None
+    assert second["error"] == "broken.jpg is not a picture in any format known here"
+    assert [one["label"] for one in third["predictions"]] == labels
+    with pytest.raises(AppError, match="there are no photos"):
+        client.predict(images=[], api_name="/predict_batch")
+
+
 def test_a_catalogue_confines_the_answer(client, car, tiny_recognizer):
     def ask(catalogue):
         return client.predict(image=handle_file(car), catalogue=catalogue, api_name="/predict")
@@ -200,7 +231,8 @@ def test_only_the_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {name: [p["parameter_name"] for p in e["parameters"]] for name, e in endpoints.items()} \
         == {"/predict": ["image", "top_k", "catalogue"], "/predict_all": ["image", "top_k"],
-            "/check": ["image", "text"], "/explain": ["image", "label"]}  # fmt: skip
+            "/predict_batch": ["images", "top_k", "catalogue"], "/check": ["image", "text"],
+            "/explain": ["image", "label", "against"]}  # fmt: skip
 
 
 def test_a_private_file_of_the_server_cannot_be_read(url):
@@ -234,122 +266,6 @@ def test_a_calibrated_checkpoint_gives_its_verdict(
     assert (answer["verdict"], answer["level"]) == (verdict, level)
     assert answer["reason"] == expected.reason
     assert answer["plausible"] == {"labels": list(expected.plausible.labels), "coverage": 0.95}
-
-
-# What the page says, as HTML
-
-
-def recognition(verdict: str, level: str | None, **changes) -> Recognition:
-    """An answer to a photo of one of three Audis."""
-    audi = Prediction("Audi A4 Sedan 2012", "Audi", "A4 Sedan", 2012, 0.55, 0.5)
-    given = {
-        "reason": "so it is",
-        "predictions": (audi,),
-        "makes": (MakeScore("Audi", 0.99),),
-        "models": (ModelScore("Audi", "A4 Sedan", 0.94),),
-        "years": (YearScore(2012, 0.55), YearScore(2008, 0.35), YearScore(2003, 0.001)),
-        "plausible": Plausible(("Audi A4 Sedan 2012", "Audi A4 Sedan 2008", "<Audi>"), 0.95),
-    }
-    return Recognition(verdict, level=level, **given | changes)
-
-
-def cells(markup: str) -> dict[str, tuple[str, str]]:
-    """Name to confidence and text of each part of the answer."""
-    parts = re.findall(r"<div><dt>(.*?)</dt><dd[^>]*>(.*?)</dd></div>", markup)
-    found = {}
-    for name, value in parts:
-        title, share = re.fullmatch(r"<span>(.*?)</span><span>(.*?)</span>", name).groups()
-        found[title] = (share, re.sub(r"<small>(.*?)</small>", r" (\1)", value))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("level", "make", "model", "year"),
-    [
-        ("year", "Audi", "A4 Sedan", "2012"),
-        ("model", "Audi", "A4 Sedan", "unsure: 2008–2012 (perhaps 2012)"),
-        ("make", "Audi", "unsure (perhaps A4 Sedan)", "unsure: 2008–2012 (perhaps 2012)"),
-        (
-            None,
-            "unsure (perhaps Audi)",
-            "unsure (perhaps A4 Sedan)",
-            "unsure: 2008–2012 (perhaps 2012)",
-        ),
-    ],
-)
-def test_what_is_unsure_says_so(level, make, model, year):
-    assert cells(answer_html(recognition("review", level), calibrated=True)) == {
-        "Make": ("99%", make),
-        "Model": ("94%", model),
-        "Year": ("55%", year),
-    }
-
-
-def test_an_uncalibrated_answer_is_shown_as_it_is():
-    found = cells(answer_html(recognition("review", None), calibrated=False))
-    assert [value for _, value in found.values()] == ["Audi", "A4 Sedan", "2012"]
-
-
-@pytest.mark.parametrize("verdict", ["auto-tag", "review", "rejected"])
-def test_the_verdict_is_a_badge_with_its_reason(verdict):
-    markup = answer_html(recognition(verdict, None, reason="a <b> & more"), calibrated=True)
-    assert f'<b class="{verdict}">{verdict.capitalize()}</b>' in markup
-    assert "<span>A &lt;b&gt; &amp; more.</span>" in markup
-
-
-def test_a_rejected_photo_has_a_nearest_class_and_no_answer():
-    markup = answer_html(recognition("rejected", None), calibrated=True)
-    assert cells(markup) == {}
-    assert markup.index("Rejected") < markup.index("Nearest known class: Audi A4 Sedan 2012")
-    assert "times in 100" not in markup
-
-
-@pytest.mark.parametrize("level", ["model", "make", None])
-def test_what_a_label_does_not_say_is_not_known(level):
-    clio = Prediction("clio", "Renault", "Clio", None, 0.9, 0.9)
-    answer = recognition(
-        "review", level, predictions=(clio,), models=(ModelScore("Renault", "Clio", 0.9),), years=()
-    )
-    found = cells(answer_html(answer, calibrated=True))
-    assert found["Year"] == ("", "not known")
-    assert found["Make"][0] == ""  # its make is not among those given
-
-
-def test_the_plausible_classes_are_named():
-    markup = answer_html(recognition("review", None), calibrated=True)
-    assert "One of these 3, right 95 times in 100:" in markup
-    assert "Audi A4 Sedan 2012, Audi A4 Sedan 2008, &lt;Audi&gt;" in markup
-
-
-def test_many_plausible_classes_are_counted():
-    labels = tuple(f"class {i}" for i in range(9))
-    answer = recognition("review", None, plausible=Plausible(labels, 0.99))
-    markup = answer_html(answer, calibrated=True)
-    assert "One of these 9, right 99 times in 100:" in markup
-    assert "class 4 and 4 more" in markup
-
-
-@pytest.mark.parametrize("plausible", [Plausible(("one",), 0.95), Plausible(("one",), None)])
-def test_a_single_plausible_class_is_the_answer_itself(plausible):
-    answer = recognition("review", None, plausible=plausible)
-    assert "times in 100" not in answer_html(answer, calibrated=True)
-
-
-def test_the_page_says_what_its_checkpoint_can_tell(tiny_checkpoint, calibrated_folder):
-    def about(folder):
-        page = build_page(CarRecognizer.from_pretrained(folder))
-        return [b.value for b in page.blocks.values() if isinstance(b, gr.Markdown)][-1]
-
-    nearest = "names the nearest of them even when the photo shows something else"
-    exterior = "rejects photos that show no car from outside, as far"
-    plain = about(tiny_checkpoint)
-    assert nearest in plain
-    assert "uncalibrated" in plain
-    both = about(calibrated_folder)
-    assert "no car from outside and cars unlike all of them" in both
-    assert "confidences are calibrated" in both
-    assert exterior in about(calibrate(calibrated_folder, known=None))
-    assert nearest in about(calibrate(calibrated_folder, known=None, gate=None))
 
 
 def _free_port() -> int:
@@ -406,7 +322,7 @@ def test_a_source_that_cannot_be_loaded_stops_the_app_with_one_line(tmp_path):
 def test_two_photos_at_once_are_opened_whatever_the_way_in(tiny_recognizer, car, monkeypatch):
     inside, most, opened = 0, 0, 0
     lock, pair = threading.Lock(), threading.Barrier(2)
-    load_photo = space.page.load_photo
+    load_photo = space.web.endpoints.load_photo
 
     def counted(*arguments, **named):
         nonlocal inside, most, opened
@@ -421,7 +337,7 @@ def test_two_photos_at_once_are_opened_whatever_the_way_in(tiny_recognizer, car,
 
     page = build_page(tiny_recognizer)
     _, url, _ = launch(page, prevent_thread_lock=True, quiet=True)
-    monkeypatch.setattr("space.page.load_photo", counted)
+    monkeypatch.setattr("space.web.endpoints.load_photo", counted)
     url = url.rstrip("/")
     try:
         (path,) = upload(url, [("car.png", Path(car).read_bytes())])

@@ -85,6 +85,8 @@ def _unzipped(path: str) -> list[NamedPhoto]:
                     limit = MAX_BYTES // 2**20
                     raise MarqueError(f"{name} holds more than {limit} MiB; send a smaller one")
                 photos.append(NamedPhoto(entry.filename, data))
+    except MarqueError:
+        raise
     except RuntimeError as error:  # of encrypted entries
         raise MarqueError(f"{name} cannot be unpacked: {error}") from None
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError, zlib.error):
@@ -96,7 +98,7 @@ def answers(
     recognizer: CarRecognizer, photos: Sequence[NamedPhoto], top_k: int = TOP_K
 ) -> Iterator[Row]:
     """The answer to each photo, as it comes; errors name the photo."""
-    found = recognizer.stream((photo.data for photo in photos), TOP_K)
+    found = recognizer.stream((photo.data for photo in photos), top_k)
     for photo, recognition in zip(photos, found, strict=True):
         told = photo.data if isinstance(photo.data, str) else "the photo"
         error = recognition.error and recognition.error.replace(told, photo.name, 1)

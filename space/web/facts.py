@@ -112,7 +112,7 @@ def _words(column: str) -> str:
     units = {"in", "mm", "cm", "m", "l", "hp", "kw", "mpg", "km", "kg", "lb", "usd", "eur", "nm"}
     if name and unit in units:
         return f"{name.replace('_', ' ').capitalize()} ({unit})"
-    return column.replace("_", " ").capitalize()
+    return "MSRP" if column == "msrp" else column.replace("_", " ").capitalize()
 
 
 def _file_of(place: str) -> Path:

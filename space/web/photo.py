@@ -224,7 +224,7 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
     asks_why = [photo, why_class, why_not, shown]
     for event in (
         gr.on([photo.input, photo.clear], show, [photo, catalogue], told, **private),
-        catalogue.input(again, [photo, catalogue, shown], told, **private),
+        catalogue.change(again, [photo, catalogue, shown], told, **private),
         figure.select(pick, [photo, catalogue, shown], told, **private),
     ):
         # Beside the answer, so that it costs nobody time who does not look at it.

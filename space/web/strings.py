@@ -22,7 +22,7 @@ _SAID: dict[str, tuple[str, str, str]] = {
     ),
     "tab_photo": ("One photo", "Une photo", "صورة واحدة"),
     "tab_many": ("Many photos", "Plusieurs photos", "صور كثيرة"),
-    "tab_model": ("The model", "Le modèle", "النموذج"),
+    "tab_model": ("Model", "Modèle", "النموذج"),
     "photo": ("Photo of a car", "Photo d’une voiture", "صورة سيارة"),
     "another": ("Another photo", "Une autre photo", "صورة أخرى"),
     "privacy": (
@@ -59,9 +59,9 @@ _SAID: dict[str, tuple[str, str, str]] = {
         "صوّر السيارة من الخارج بحيث تظهر كاملة.",
     ),
     "next_unknown": (
-        "It may be one that is not in the list under “The model”. A photo from the front or the "
+        "It may be one that is not in the list under “Model”. A photo from the front or the "
         "rear sometimes helps.",
-        "Elle n’est peut-être pas dans la liste sous « Le modèle ». Une photo de l’avant ou de "
+        "Elle n’est peut-être pas dans la liste sous « Modèle ». Une photo de l’avant ou de "
         "l’arrière aide parfois.",
         "قد لا تكون في القائمة تحت «النموذج». تساعد أحيانًا صورة من الأمام أو الخلف.",
     ),
