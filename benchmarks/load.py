@@ -256,7 +256,7 @@ class Load:
         told = _get(f"{self._url}/gradio_api/queue/data?session_hash={session}")
         messages = [json.loads(line[5:]) for line in told.splitlines() if line.startswith("data:")]
         shown = next(m["output"] for m in messages if m["msg"] == "process_completed")["data"]
-        return None if 'role="alert"' in shown[1] else shown
+        return None if 'role="alert"' in str(shown) else shown
 
     def _upload(self, photo: bytes) -> dict[str, Any]:
         body = _multipart(photo)

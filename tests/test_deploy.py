@@ -124,7 +124,8 @@ def imported(files: Mapping[str, bytes]) -> tuple[set[str], set[str]]:
         for module in modules:
             package, *below = module.split(".")
             if package == "space":
-                paths = {"space/__init__.py", f"space/{below[0] if below else ''}.py"}
+                paths = {"space/__init__.py", "space/web/__init__.py"}
+                paths |= {f"space/{'/'.join(below[:depth])}.py" for depth in (1, 2)}
                 todo += (paths & set(files)) - ours
             elif package not in sys.stdlib_module_names:
                 others.add(package)
@@ -135,7 +136,8 @@ def test_a_space_gets_what_its_page_imports_and_no_more(space):
     ours, _ = imported(space)
     others = {".gitattributes", "LICENSE", "README.md", "model.txt", "requirements.txt"}
     detector = {f"space/nanodet/{path.name}" for path in NANODET.parent.iterdir()}
-    assert set(space) == ours | others | detector
+    looks = {"space/web/page.css", "space/web/page.js"}
+    assert set(space) == ours | others | detector | looks
 
 
 def test_a_space_installs_what_its_page_imports(space):

@@ -133,7 +133,7 @@ def test_every_package_is_installed_with_the_others():
 
 
 def test_only_the_page_and_its_arguments_import_gradio():
-    web = {f"space/web/{name}.py" for name in ("endpoints", "many", "parts", "photo")}
+    web = {f"space/web/{name}.py" for name in ("many", "parts", "photo", "sessions")}
     assert importers("gradio") - web == {"space/page.py", "space/arguments.py"}
 
 

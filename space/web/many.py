@@ -13,15 +13,15 @@ from space.errors import MarqueError
 from space.web import batch
 from space.web.answer import answer_html
 from space.web.parts import Parts, language_of
+from space.web.sessions import Sessions
 
 _EACH, _ONE = "each", "one"
-_SECONDS = 3600  # that the answers of a visitor who is gone stay in memory
 
 
 def many_photos(parts: Parts) -> None:
     """Lays out the part of the page for many photos, and connects it."""
     recognizer, say = parts.recognizer, parts.say
-    state = gr.State(None, time_to_live=_SECONDS)
+    kept: Sessions[batch.Table] = Sessions()
     gr.Markdown(say("many_limits"))
     files = parts.files_input(label=say("many_files"), height=160)
     kind = gr.Radio(
@@ -35,7 +35,7 @@ def many_photos(parts: Parts) -> None:
 
     def run(
         paths: list[str], chosen: str, request: gr.Request
-    ) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
         language = language_of(request)
         if not paths:
             raise refusal(language.say("none_given"))
@@ -50,21 +50,22 @@ def many_photos(parts: Parts) -> None:
                 raise refusal(found.error)
             told = language.html("many_one_answer", count=len(photos))
             answer = answer_html(found, parts.calibrated, language)
-            yield f'<p class="mq-answer">{told}</p>{answer}', None, hidden, None, None
+            yield f'<p class="mq-answer">{told}</p>{answer}', hidden, None, None
             return
         answers = batch.Table(len(photos))
         for photo, row in zip(photos, batch.answers(recognizer, photos), strict=True):
             answers.add(row, photo)
             if answers.due and len(answers.rows) < answers.count:
-                yield answers.as_html(recognizer, language), None, hidden, None, None
+                yield answers.as_html(recognizer, language), hidden, None, None
+        kept.put(request, answers)
         yield (
             answers.as_html(recognizer, language),
-            answers,
             gr.update(visible=True),
             *_written(answers),
         )
 
-    def correct(answers: batch.Table | None, event: gr.EventData) -> tuple[Any, Any, Any]:
+    def correct(request: gr.Request, event: gr.EventData) -> list[Any]:
+        answers = kept.get(request)
         data = event._data if isinstance(event._data, dict) else {}
         number, text = data.get("row"), data.get("text")
         if answers is None or not isinstance(number, int) or not isinstance(text, str):
@@ -73,13 +74,13 @@ def many_photos(parts: Parts) -> None:
             answers.correct(number, text[:200])
         except MarqueError as error:
             raise refusal(str(error)) from None
-        return (answers, *_written(answers))
+        return _written(answers)
 
     def _written(answers: batch.Table) -> list[Any]:
         # Where uploads are, so that it is swept with them.
         folder = Path(tempfile.mkdtemp(dir=uploads.folder()))
         return [gr.update(value=path) for path in answers.write(folder, recognizer)]
 
-    shown = [table, state, downloads, csv, lines]
+    shown = [table, downloads, csv, lines]
     start.click(run, [files, kind], shown, api_visibility="private", **parts.queue)
-    table.edit(correct, state, [state, csv, lines], api_visibility="private", queue=True)
+    table.edit(correct, None, [csv, lines], api_visibility="private", queue=True)

@@ -23,7 +23,7 @@ from space.web.endpoints import confined, open_photo
 from space.web.facts import Facts
 from space.web.feedback import Feedback
 from space.web.parts import Parts, language_of
-from space.web.strings import Language
+from space.web.sessions import Sessions
 
 _LEAST_SIDE = 0.01  # of a frame that a visitor draws, as a share of the photo
 _MOST_ITEMS = 50  # of a catalogue
@@ -47,8 +47,8 @@ class Shown:
 def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> None:
     """Lays out the part of the page for one photo, and connects it."""
     recognizer, say = parts.recognizer, parts.say
-    shown = gr.State(None)
-    opened = gr.State(False)  # whether the heat map is looked at
+    shown: Sessions[Shown] = Sessions()
+    opened = gr.Checkbox(False, visible=False)  # whether the heat map is looked at
 
     with gr.Row():
         with gr.Column(scale=6, min_width=320):
@@ -94,19 +94,24 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
             gr.HTML(_history(parts), js_on_load="marque.history(element)")
 
     told: list[Any] = [photo, figure, answer, more, why_class, why_not, heat]
-    told += [known, checked, thanks, shown]
+    told += [known, checked, thanks]
+
+    def forget(request: gr.Request) -> tuple:
+        shown.put(request, None)
+        return empty()
 
     def empty() -> tuple:
         hidden = gr.update(visible=False)
         nothing = gr.update(choices=[], value=None)
         return (
             gr.update(value=None, visible=True), gr.update(value="", visible=False),
-            "", hidden, nothing, nothing, "", "", "", "", None,
+            "", hidden, nothing, nothing, "", "", "", "",
         )  # fmt: skip
 
     def show(image: str | None, items: list[str] | None, request: gr.Request) -> tuple:
         """A new photo."""
         language = language_of(request)
+        shown.put(request, None)
         if image is None:
             return empty()
         try:
@@ -121,13 +126,12 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
             boxes = tuple(recognizer.preprocess.boxes(picture) or ())
         return (
             gr.update(visible=False),
-            *about(picture, Shown(boxes, recognition.box, recognition), language),
+            *about(picture, Shown(boxes, recognition.box, recognition), request),
         )
 
-    def again(
-        image: str | None, items: list[str] | None, before: Shown | None, request: gr.Request
-    ) -> tuple:
+    def again(image: str | None, items: list[str] | None, request: gr.Request) -> tuple:
         """The same photo within another catalogue."""
+        before = shown.get(request)
         if not image or before is None:
             return tuple(gr.skip() for _ in told)
         return named_at(image, items, before, before.box, request)
@@ -135,11 +139,11 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
     def pick(
         image: str | None,
         items: list[str] | None,
-        before: Shown | None,
         request: gr.Request,
         event: gr.EventData,
     ) -> tuple:
         """The same photo, another car: one that was found, or where a frame was drawn."""
+        before = shown.get(request)
         if not image or before is None:
             return tuple(gr.skip() for _ in told)
         return named_at(image, items, before, _picked(event._data, before.boxes), request)
@@ -154,10 +158,12 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
         picture = open_photo(image)
         recognition = confined(recognizer, items).predict(picture, box=box)
         now = Shown(before.boxes, box or recognition.box, recognition)
-        return (gr.skip(), *about(picture, now, language_of(request)))
+        return (gr.skip(), *about(picture, now, request))
 
-    def about(picture: Image.Image, now: Shown, language: Language) -> tuple:
+    def about(picture: Image.Image, now: Shown, request: gr.Request) -> tuple:
         """Everything that the page shows of a photo, but for the photo itself."""
+        shown.put(request, now)
+        language = language_of(request)
         recognition = now.recognition
         chosen: int | Box | None = now.box
         if now.box in now.boxes:
@@ -174,17 +180,16 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
             facts.as_html(recognition.predictions[0], language) if facts else "",
             "",
             "",
-            now,
         )
 
     def explained(
         image: str | None,
         label: str | None,
         other: str | None,
-        now: Shown | None,
         looked_at: bool,
         request: gr.Request,
     ) -> str:
+        now = shown.get(request)
         if not looked_at or not image or not label or now is None:
             return ""
         against = other if other and other != label else None
@@ -200,10 +205,8 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
         found = confined(recognizer, items).check(open_photo(image), what)
         return check_html(found, what, language_of(request))
 
-    def kept(
-        image: str | None, what: str | None, photo_too: bool, now: Shown | None, request: gr.Request
-    ) -> str:
-        language = language_of(request)
+    def kept(image: str | None, what: str | None, photo_too: bool, request: gr.Request) -> str:
+        language, now = language_of(request), shown.get(request)
         if feedback is None or now is None or not image:
             return ""
         if not (what or "").strip():
@@ -215,29 +218,30 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
             raise refusal(str(error)) from None
         return f'<p role="status">{language.html("feedback_thanks")}</p>'
 
-    def agreed(image: str | None, photo_too: bool, now: Shown | None, request: gr.Request) -> str:
+    def agreed(image: str | None, photo_too: bool, request: gr.Request) -> str:
+        now = shown.get(request)
         best = now.recognition.predictions[0].label if now else None
-        return kept(image, best, photo_too, now, request)
+        return kept(image, best, photo_too, request)
 
     private: dict[str, Any] = {"api_visibility": "private", **parts.queue}
-    figure.clear(empty, None, told, api_visibility="private")
-    asks_why = [photo, why_class, why_not, shown]
+    figure.clear(forget, None, told, api_visibility="private")
+    asks_why = [photo, why_class, why_not, opened]
     for event in (
         gr.on([photo.input, photo.clear], show, [photo, catalogue], told, **private),
-        catalogue.change(again, [photo, catalogue, shown], told, **private),
-        figure.select(pick, [photo, catalogue, shown], told, **private),
+        catalogue.change(again, [photo, catalogue], told, **private),
+        figure.select(pick, [photo, catalogue], told, **private),
     ):
         # Beside the answer, so that it costs nobody time who does not look at it.
-        event.then(explained, [*asks_why, opened], heat, **private)
-    gr.on([why_class.input, why_not.input], explained, [*asks_why, opened], heat, **private)
+        event.then(explained, asks_why, heat, **private)
+    gr.on([why_class.input, why_not.input], explained, asks_why, heat, **private)
     why.expand(lambda: True, None, opened, api_visibility="private").then(
-        explained, [*asks_why, opened], heat, **private
+        explained, asks_why, heat, **private
     )
     why.collapse(lambda: False, None, opened, api_visibility="private")
     gr.on([ask.click, text.submit], compared, [photo, text, catalogue], checked, **private)
     if feedback is not None:
-        right.click(agreed, [photo, leave, shown], thanks, **private)
-        send.click(kept, [photo, said, leave, shown], thanks, **private)
+        right.click(agreed, [photo, leave], thanks, **private)
+        send.click(kept, [photo, said, leave], thanks, **private)
 
 
 def _picked(data: Any, boxes: tuple[Box, ...]) -> Box:
