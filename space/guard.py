@@ -41,6 +41,7 @@ _FILE_HEAD = 64  # bytes at least around a file in an upload
 _API = "/gradio_api"
 _UPLOAD = f"{_API}/upload"
 _FILE = f"{_API}/file="
+_MCP = f"{_API}/mcp"
 _ROUTES = {
     *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"),
     *(f"{_API}/{name}" for name in ("info", "theme.css", "app_id", "startup-events", "cancel")),
@@ -101,6 +102,8 @@ class Guard:
             page elsewhere that gets its name to point here, or posts here blindly, is refused.
             None: any, since whoever reaches a public page may ask it.
         max_folder_bytes: the room for uploads.
+        mcp: whether the Model Context Protocol may be spoken. gradio's tools for it call the
+            endpoints over HTTP, so that they pass here too.
     """
 
     def __init__(
@@ -109,8 +112,10 @@ class Guard:
         endpoints: Collection[str],
         hosts: Collection[str] | None = None,
         max_folder_bytes: float = uploads.MAX_FOLDER_BYTES,
+        mcp: bool = False,
     ):
         self._app = app
+        self._routes = _ROUTES | ({_MCP} if mcp else set())
         self._endpoints = endpoints
         self._hosts = hosts
         self._max_folder_bytes = max_folder_bytes
@@ -230,7 +235,7 @@ class Guard:
     def _check_route(self, path: str) -> None:
         # gradio's routes take a slash at the end, and none
         route = path.rstrip("/") or "/"
-        if route in _ROUTES or path.startswith(_BELOW):
+        if route in self._routes or path.startswith(_BELOW):
             return
         if path.startswith(_FILE):
             try:

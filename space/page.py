@@ -91,6 +91,7 @@ def launch(
     page: gr.Blocks,
     hosts: Collection[str] | None = None,
     max_folder_bytes: float = MAX_FOLDER_BYTES,
+    mcp: bool = False,
     **options: Any,
 ):
     """Serves the page behind `space.guard`; `space.server` does so for app.py.
@@ -99,6 +100,7 @@ def launch(
         page: from `build_page`.
         hosts: by which names it may be addressed; None for any.
         max_folder_bytes: the room for uploads.
+        mcp: whether the endpoints are tools of the Model Context Protocol too; needs gradio[mcp].
         options: go to gradio's `launch`. GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where the
             page is, as in every gradio app.
     """
@@ -107,6 +109,7 @@ def launch(
         endpoints={str(fn.api_name) for fn in page.fns.values() if fn.api_visibility == "public"},
         hosts=hosts,
         max_folder_bytes=max_folder_bytes,
+        mcp=mcp,
     )
     # Without api_open=False, /run and /api would answer past the queue and its limits.
     return page.queue(max_size=64, api_open=False).launch(
@@ -125,10 +128,10 @@ def launch(
         enable_monitoring=False,
         run_history=False,
         state_session_capacity=500,  # sessions hold what their components showed
-        # A Space may ask for these: Node, and processes that hand out files, would answer past the
-        # guard.
+        # A Space may ask for these two: Node, and processes that hand out files, would answer past
+        # the guard.
         ssr_mode=False,
         num_workers=0,
-        mcp_server=False,
+        mcp_server=mcp,
         **options,
     )

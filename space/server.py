@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import getpass
+import importlib.util
 import os
 import signal
 import socket
@@ -104,6 +105,7 @@ def serve(page: Any) -> None:
             page,
             hosts=hosts(),
             max_folder_bytes=max_bytes,
+            mcp=_asks_for_mcp(),
             server_port=_number(_PORT, 1, 65535),
             prevent_thread_lock=True,
         )
@@ -172,6 +174,22 @@ class PatientProtocol(H11Protocol):
         seconds = {h11.IDLE: SECONDS_FOR_HEAD, h11.SEND_BODY: SECONDS_FOR_BODY}.get(awaited[0])
         if seconds is not None:
             self._incoming = self.loop.call_later(seconds, self.transport.abort)
+
+
+def _asks_for_mcp() -> bool:
+    """Whether MARQUE_MCP is 1.
+
+    Raises:
+        MarqueError: it is, and what it needs is not installed.
+    """
+    if os.environ.get("MARQUE_MCP", "") in ("", "0"):
+        return False
+    if importlib.util.find_spec("mcp") is None:
+        raise MarqueError(
+            "MARQUE_MCP is set, but mcp is not installed; run `pip install -r requirements.txt "
+            "'gradio[mcp]'`, or unset it"
+        )
+    return True
 
 
 def _number(variable: str, least: int, most: int | None = None) -> int | None:

@@ -1,5 +1,8 @@
 """The endpoints as programs call them: gradio_client, plain HTTP, and the app as a process."""
 
+import ast
+import asyncio
+import base64
 import json
 import os
 import socket
@@ -7,19 +10,24 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
+import jsonschema
 import pytest
 from conftest import SIGHTS, TINY_LABELS, FoundAt, draw_car
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from test_checkpoints import change_config
 from test_strangers import post, upload
 
+import scripts.api_schema as api_schema
 import space.web.endpoints
 from space.boxes import Box
 from space.gate import CAR, OTHER, PART
@@ -227,6 +235,31 @@ def test_a_text_is_checked(client, car):
         ask(" ")
 
 
+def test_answers_are_as_the_json_schema_of_the_docs_says(client, car, tmp_path):
+    schema = json.loads(api_schema.PATH.read_text("utf-8"))
+    assert schema == api_schema.schema()
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(schema["endpoints"]) == set(endpoints)
+    for name, told in schema["endpoints"].items():
+        takes = [one["parameter_name"] for one in endpoints[name]["parameters"]]
+        assert list(told["input"]["properties"]) == takes
+    photo = handle_file(car)
+    (tmp_path / "notes.jpg").write_text("no picture")
+    answers = {
+        "predict": client.predict(image=photo, api_name="/predict"),
+        "predict_all": client.predict(image=photo, api_name="/predict_all"),
+        "predict_batch": client.predict(
+            images=[photo, handle_file(str(tmp_path / "notes.jpg"))], api_name="/predict_batch"
+        ),
+        "check": client.predict(image=photo, text="Audi A4", api_name="/check"),
+    }
+    for name, answer in answers.items():
+        jsonschema.validate(answer, schema | {"$ref": f"#/$defs/{name}"})
+    del answers["predict"]["verdict"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(answers["predict"], schema | {"$ref": "#/$defs/predict"})
+
+
 def test_only_the_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert {name: [p["parameter_name"] for p in e["parameters"]] for name, e in endpoints.items()} \
@@ -378,3 +411,39 @@ def test_nothing_that_a_space_asks_for_answers_past_the_guard(tiny_recognizer, m
         assert not hasattr(page, "_static_worker_pool")
     finally:
         page.close()
+
+
+def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_recognizer, car):
+    page = build_page(tiny_recognizer)
+    _, url, _ = launch(page, prevent_thread_lock=True, quiet=True, mcp=True)
+    photo = "data:image/png;base64," + base64.b64encode(Path(car).read_bytes()).decode()
+
+    async def ask():
+        async with (
+            streamable_http_client(f"{url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            answer = await session.call_tool("predict", {"image": photo, "top_k": 2})
+            hidden = await session.call_tool("predict", {"image": "http://127.0.0.1:1/a.jpg"})
+            file = await session.call_tool("predict", {"image": "/etc/hostname"})
+            return tools, answer, hidden, file
+
+    try:
+        tools, answer, hidden, file = asyncio.run(ask())
+    finally:
+        page.close()
+    assert set(tools) == {"predict", "predict_all", "predict_batch", "check", "explain"}
+    assert "Names the most prominent car" in tools["predict"].description
+    expected = tiny_recognizer.predict(car, 2)
+    told = ast.literal_eval(answer.content[0].text)  # as gradio writes objects for agents
+    assert told["predictions"][0]["label"] == expected.predictions[0].label
+    assert hidden.isError  # nothing is fetched for a visitor
+    assert "upload it first" in hidden.content[0].text
+    assert file.isError
+
+
+def test_without_being_asked_for_there_are_no_such_tools(url):
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{url}gradio_api/mcp/")
