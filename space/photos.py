@@ -14,6 +14,7 @@ import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, ImageCms
 
+from space import headers
 from space.errors import PhotoError
 
 # HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
@@ -22,6 +23,8 @@ pillow_heif.register_heif_opener()
 MAX_BYTES = 50 * 1024 * 1024
 # Beyond this Pillow itself speaks of a decompression bomb; an RGB picture of it takes 270 MB.
 MAX_PIXELS = 89_478_485
+# Of JPEG 2000, whose decoder takes ten times the time and six times the memory of others.
+MAX_JPEG2000 = 20_000_000
 # A photo is resized by its shorter side: a strip of few rows would grow beyond all memory.
 MAX_ASPECT = 3000
 
@@ -48,6 +51,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
+
+_STRIP = 64  # rows that are scaled at once, so that memory grows with the picture alone
 
 _SRGB = ImageCms.createProfile("sRGB")
 _WITH_PROFILE = ("L", "RGB", "CMYK", "LAB")  # modes that a profile may speak of
@@ -81,7 +86,7 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
     if isinstance(source, bytes):
         name = name or "the photo"
         _check_size(len(source), name)
-        return _open(io.BytesIO(source), name)
+        return _open(source, name)
     if not isinstance(source, (str, Path)):
         raise PhotoError(f"a photo is a path, bytes or a PIL picture, not {type(source).__name__}")
     path = Path(source)
@@ -95,7 +100,7 @@ def load_photo(source: PhotoSource, name: str | None = None) -> Image.Image:
             raise PhotoError(f"{name} is not a file but a pipe, a socket or a device")
         _check_size(status.st_size, name)
         with path.open("rb") as file:
-            return _open(file, name)
+            return _open(file.read(MAX_BYTES + 1), name)
     except FileNotFoundError:
         raise PhotoError(f"{name} does not exist") from None
     except PhotoError:
@@ -114,9 +119,10 @@ def _check_size(size: int, name: str) -> None:
         )
 
 
-def _open(file, name: str) -> Image.Image:
+def _open(data: bytes, name: str) -> Image.Image:
+    headers.check(data, name)
     try:
-        with Image.open(file, formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             _check_pixels(picture, name)
             picture.draft(None, (ENOUGH_PIXELS, ENOUGH_PIXELS))  # what is no JPEG takes no notice
             return _decode(picture, name)
@@ -138,6 +144,11 @@ def _check_pixels(picture: Image.Image, name: str) -> None:
         raise PhotoError(
             f"{name} is too large: {width}x{height} pixels, "
             f"the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
+        )
+    if picture.format == "JPEG2000" and width * height > MAX_JPEG2000:
+        raise PhotoError(
+            f"{name} is a JPEG 2000 of {width}x{height} pixels; of those the limit is "
+            f"{MAX_JPEG2000 / 1e6:.0f} megapixels, as they take long; save it as JPEG"
         )
     if width == 0 or height == 0:
         raise PhotoError(f"{name} has no pixels ({width}x{height})")
@@ -183,8 +194,7 @@ def _check_planes(picture: Image.Image, name: str) -> None:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
-        grey = _to_8_bit(np.asarray(picture), picture.mode)
-        return Image.fromarray(grey).convert("RGB")
+        return _to_8_bit(picture).convert("RGB")
     if picture.mode == "La":  # the one mode that Pillow does not turn into RGBA
         picture = picture.convert("LA")
     if picture.has_transparency_data:
@@ -210,18 +220,28 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     return converted or picture
 
 
-def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
+def _to_8_bit(picture: Image.Image) -> Image.Image:
     """Grey values of 16 or 32 bits, or floats, to 0..255.
 
     16-bit files say their range. Others do not, so the smallest usual one that holds all values
     counts: 0..1 for floats (with some slack, as resampling overshoots), 8 bits, 16 bits.
     """
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    top = values.max(initial=0)
+    mode, (width, height) = picture.mode, picture.size
+    strips = [(0, top, width, min(height, top + _STRIP)) for top in range(0, height, _STRIP)]
+    top = max(_finite(picture.crop(strip)).max(initial=0) for strip in strips)
     if mode.startswith("I;16"):
         full_scale = 65535.0
     elif mode == "F" and top <= 2:
         full_scale = 1.0
     else:
         full_scale = 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
-    return ((values / full_scale).clip(0, 1) * 255).round().astype(np.uint8)
+    grey = Image.new("L", picture.size)
+    for strip in strips:
+        shares = (_finite(picture.crop(strip)) / full_scale).clip(0, 1)
+        grey.paste(Image.fromarray((shares * 255).round().astype(np.uint8)), strip[:2])
+    return grey
+
+
+def _finite(picture: Image.Image) -> np.ndarray:
+    """The values of a picture as float64, shape (height, width)."""
+    return np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0, neginf=0)
