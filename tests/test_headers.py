@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import pytest
 from conftest import draw_car
@@ -33,7 +34,8 @@ SHARED = directory([(0x9000 + number, 7, 500_000, 100) for number in range(4000)
 
 
 def png_with(kind: bytes, content: bytes, times: int = 1) -> bytes:
-    chunk = struct.pack(">I", len(content)) + kind + content + bytes(4)
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    chunk = struct.pack(">I", len(content)) + kind + content + checksum
     png = written("PNG")
     return png[:33] + chunk * times + png[33:]
 
@@ -125,7 +127,7 @@ def test_a_file_cut_anywhere_passes_or_is_refused(form):
 def test_a_large_jpeg_2000_is_refused_by_its_kind(monkeypatch):
     monkeypatch.setattr("space.photos.MAX_JPEG2000", 1000)
     assert MAX_JPEG2000 > 1000
-    with pytest.raises(PhotoError, match="is a JPEG 2000 of .*save it as JPEG"):
+    with pytest.raises(PhotoError, match=r"is a JPEG 2000 of .*save it as JPEG"):
         load_photo(written("JPEG2000"))
 
 
