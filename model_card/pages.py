@@ -1,8 +1,9 @@
 """Writes what is told of the bundled checkpoint: `python -m model_card.pages`.
 
-These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md, docs/CATALOGUE.md and
-the checkpoint's own card. Their numbers come from its files and from `benchmarks/`, by templates
-that stop at whatever is missing. A test holds the pages to what this writes.
+These are the measured part of README.md, docs/RESULTS.md, docs/SERVING.md, docs/CATALOGUE.md,
+docs/CLUSTER.md and the checkpoint's own card. Their numbers come from its files and from
+`benchmarks/`, by templates that stop at whatever is missing. A test holds the pages to what this
+writes.
 
 Its figures stay as they are; new ones come with `python -m model_card.card space/checkpoint
 --figures FOLDER`, once it was evaluated again.
@@ -17,6 +18,7 @@ from model_card.render import ROOT, read_json, render
 
 CHECKPOINT = ROOT / "space" / "checkpoint"
 BENCHMARKS = (
+    "cluster",
     "extend",
     "gate",
     "in_use",
@@ -38,6 +40,7 @@ def main() -> None:
     (ROOT / "docs" / "RESULTS.md").write_text(results(), encoding="utf-8")
     (ROOT / "docs" / "SERVING.md").write_text(serving(), encoding="utf-8")
     (ROOT / "docs" / "CATALOGUE.md").write_text(catalogue(), encoding="utf-8")
+    (ROOT / "docs" / "CLUSTER.md").write_text(cluster(), encoding="utf-8")
     write_card(CHECKPOINT)
 
 
@@ -51,6 +54,11 @@ def readme() -> str:
 def results() -> str:
     """The page with everything that was measured on the bundled checkpoint."""
     return render("results.md.jinja", **facts())
+
+
+def cluster() -> str:
+    """The page about millions of photos."""
+    return render("cluster.md.jinja", **facts()["benchmarks"])
 
 
 def serving() -> str:

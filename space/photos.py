@@ -4,6 +4,8 @@ Training, evaluation, the command line and the page all read through `load_photo
 means the same pixels everywhere.
 """
 
+import contextlib
+import ctypes
 import io
 import os
 import stat
@@ -16,6 +18,14 @@ from PIL import ExifTags, Image, ImageCms
 
 from space import headers
 from space.errors import PhotoError
+
+# What is wrong with a photo is told once, by name; not by decoders too, which know no name.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+with contextlib.suppress(OSError, AttributeError):  # of Pillow's wheels on Linux
+    _libs = Path(Image.__file__).parent.with_name("pillow.libs")
+    for _path in _libs.glob("libtiff*"):
+        ctypes.CDLL(str(_path)).TIFFSetErrorHandler(None)
+        ctypes.CDLL(str(_path)).TIFFSetWarningHandler(None)
 
 # HEIC is what iPhones write. AVIF, the other phone format, is built into Pillow.
 pillow_heif.register_heif_opener()

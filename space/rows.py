@@ -124,32 +124,40 @@ def as_csv(file: TextIO, columns: Sequence[str], header: bool = True) -> Writer:
     output = csv.writer(file)
     if header or not file.tell():
         output.writerow(columns)
-    before = columns.index("error")  # columns of the answers
 
     def write(row: Row) -> None:
-        path, recognition = row.path, row.recognition
-        cells: list[object] = [""] * 7
-        if recognition.predictions:
-            best = recognition.predictions[0]
-            cells = [best.label, best.make, best.model, best.year or "", f"{best.confidence:.4f}"]
-            cells += [recognition.verdict, recognition.reason]
-        for car in recognition.predictions[1:]:
-            cells += [car.label, f"{car.confidence:.4f}"]
-        cells += [""] * (before - 1 - len(cells))
-        cells += [recognition.error or ""]
-        cells += [f"{side:.4f}" for side in recognition.box] if recognition.box else [""] * 4
-        cells += ["" if recognition.cars_found is None else recognition.cars_found]
-        told = {
-            "photos": row.photos,
-            "expected": row.expected,
-            "check": row.check.result if row.check else "",
-            "check_reason": row.check.reason if row.check else "",
-            "correction": row.correction,
-        }
-        cells += [told[column] for column in columns if column in told]
-        output.writerow(map(_cell, [path, *cells]))
+        told = record(row)
+        output.writerow([_cell(_written(told.get(column))) for column in columns])
 
     return write
+
+
+def record(row: Row) -> dict[str, object]:
+    """An answer by column, see `csv_columns`; what there is nothing of is not in it."""
+    recognition = row.recognition
+    told: dict[str, object] = {"path": str(row.path), "error": recognition.error}
+    for rank, car in enumerate(recognition.predictions, start=1):
+        if rank == 1:
+            told |= {"label": car.label, "make": car.make, "model": car.model, "year": car.year}
+            told |= {"confidence": car.confidence, "verdict": recognition.verdict}
+            told["reason"] = recognition.reason
+        else:
+            told |= {f"label_{rank}": car.label, f"confidence_{rank}": car.confidence}
+    if recognition.box:
+        sides = zip(Box._fields, recognition.box, strict=True)
+        told |= {f"box_{name}": float(side) for name, side in sides}
+    told["cars_found"] = recognition.cars_found
+    told |= {"photos": row.photos, "expected": row.expected, "correction": row.correction}
+    if row.check:
+        told |= {"check": row.check.result, "check_reason": row.check.reason}
+    return told
+
+
+def _written(value: object) -> object:
+    """A value in a cell: shares with four places, nothing as nothing."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else value
 
 
 def as_json_lines(file: TextIO, recognizer: CarRecognizer) -> Writer:

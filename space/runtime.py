@@ -1,5 +1,6 @@
 """How ONNX Runtime runs what is served: the recognizer's network and the detector's."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def open_session(model: Path | bytes, weights: Mapping[str, np.ndarray] | None =
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Where every core has a process of its own, as in `space.cluster`.
+    options.intra_op_num_threads = int(os.environ.get("MARQUE_THREADS") or 0)
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]

@@ -31,7 +31,7 @@ _APP = ROOT / "app.py"
 MODEL = "model.txt"
 
 # Of this package, what a page never imports.
-_NOT_SERVED = {"__main__.py", "cli.py", "resume.py", "walk.py"}
+_NOT_SERVED = {"__main__.py", "cli.py", "cluster.py", "resume.py", "walk.py"}
 
 _ABOUT = """
 # Marque
