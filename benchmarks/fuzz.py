@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from space.checkpoints import write_json
@@ -171,7 +172,10 @@ def _photos(folder: Path) -> tuple[list[bytes], Try, type[Exception]]:
             seeds.append(file.getvalue())
     for mode in ("L", "P", "RGBA", "I;16", "LA", "1"):
         file = io.BytesIO()
-        _picture(3).convert("I" if mode == "I;16" else mode).save(file, "PNG")
+        picture = _picture(3).convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+        picture.save(file, "PNG")
         seeds.append(file.getvalue())
 
     def attempt(content: bytes) -> None:
@@ -239,7 +243,6 @@ def _tables(folder: Path) -> tuple[list[bytes], Try, type[Exception]]:
 
 
 def _mat(folder: Path) -> tuple[list[bytes], Try, type[Exception]]:
-    import numpy as np
     from scipy.io import savemat
 
     from trainer.data.sources.mat import read_array

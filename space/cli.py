@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack
 from io import TextIOWrapper
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong := _check_options(options) or _check_outputs(options):
         print(f"marque: {printable(wrong)}", file=sys.stderr)
         return WRONG_USAGE
+    # What a warning says of a photo, in one line and without the code that says it.
+    warnings.formatwarning = lambda message, *_, **__: f"marque: {printable(str(message))}\n"
     if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -27,6 +27,10 @@ def test_the_page_on_serving_says_what_was_measured():
     assert (ROOT / "docs" / "SERVING.md").read_text("utf-8") == pages.serving()
 
 
+def test_the_page_on_clusters_says_what_was_measured():
+    assert (ROOT / "docs" / "CLUSTER.md").read_text("utf-8") == pages.cluster()
+
+
 def test_the_table_of_what_is_installed_names_all_that_is_pinned():
     lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
     pinned = [line.partition("==")[0] for line in lines if "==" in line]
