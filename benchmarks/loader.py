@@ -25,7 +25,7 @@ from space.pytorch import normalize
 from trainer.data.cache import CachedPhotos, collate
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.sources import read_sources
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.provenance import git_revision
 from trainer.training.augment import Augment
 from trainer.training.settings import AugmentationSettings

@@ -45,7 +45,7 @@ from trainer.data.cache import CachedPhotos, Entry, PhotoCache, collate, geometr
 from trainer.data.classes import Classes, unite
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.sources import read_sources
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.provenance import git_revision
 from trainer.training.config import TrainConfig
 from trainer.training.loop import Trainer

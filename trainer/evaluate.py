@@ -40,7 +40,7 @@ from trainer.evaluation.predictions import LabeledPhoto, find_photos, predict_ph
 from trainer.evaluation.rejection import GateData
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scenes import measure_scenes
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.provenance import command_line, git_revision
 from trainer.training.checkpoints import seal
 

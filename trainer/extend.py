@@ -16,7 +16,7 @@ from space.errors import MarqueError
 from space.walk import user_path
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.extending.extend import extend
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.provenance import command_line, git_revision
 
 

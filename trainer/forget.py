@@ -13,7 +13,7 @@ from space.catalogue import read_items
 from space.errors import MarqueError
 from space.walk import user_path
 from trainer.extending.forget import forget
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.provenance import command_line, git_revision
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from space.pytorch import normalize
 from trainer.data.splits import Photo
-from trainer.memory import keep_freed_memory
+from trainer.heap import keep_freed_memory
 from trainer.weights import imagenet_classifier
 
 NETWORK = "tf_efficientnet_lite0"

@@ -17,7 +17,7 @@ from space.errors import MarqueError
 from space.preprocessing import CarCrop
 from trainer.data.cache import geometry
 from trainer.data.classes import Classes
-from trainer.memory import give_back_freed_memory, keep_freed_memory
+from trainer.heap import give_back_freed_memory, keep_freed_memory
 from trainer.training.checkpoints import put_in_place, save_checkpoint, write_graph
 from trainer.training.config import GROUPS, TrainConfig
 from trainer.training.curves import write_log
