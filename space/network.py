@@ -57,6 +57,10 @@ class Engine(Protocol):
         """
         ...
 
+    def evidence(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """The same map with the evidence against the class, below 0."""
+        ...
+
 
 def contrast(cam: Callable[[int], np.ndarray], target: int, other: int | None) -> np.ndarray:
     """What a map shows: the evidence for a class, above 0, less that for another one.
@@ -108,7 +112,11 @@ class OnnxEngine:
 
     def cam(self, inputs: np.ndarray, target: int, other: int | None = None) -> np.ndarray:
         """See `Engine`."""
-        return contrast(lambda number: self._run(inputs, number, ["cam"])[0][0], target, other)
+        return contrast(lambda number: self.evidence(inputs, number), target, other)
+
+    def evidence(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """See `Engine`."""
+        return self._run(inputs, target, ["cam"])[0][0]
 
     def _run(self, inputs: np.ndarray, target: int, outputs: Sequence[str]) -> list[np.ndarray]:
         feed = {INPUT: np.ascontiguousarray(inputs), TARGET: np.array(target)}

@@ -193,7 +193,11 @@ class TorchEngine:
 
     def cam(self, inputs: np.ndarray, target: int, other: int | None = None) -> np.ndarray:
         """See `Engine`."""
-        return contrast(lambda number: self._look(inputs, number)[2][0], target, other)
+        return contrast(lambda number: self.evidence(inputs, number), target, other)
+
+    def evidence(self, inputs: np.ndarray, target: int) -> np.ndarray:
+        """See `Engine`."""
+        return self._look(inputs, target)[2][0]
 
     @torch.no_grad()
     def _look(self, inputs: np.ndarray, target: int) -> list[np.ndarray]:

@@ -207,7 +207,9 @@ def difference(checkpoint: Checkpoint, folder: Path) -> float:
     found = [np.concatenate(some) for some in zip(*map(engine, parts), strict=True)]
     pairs = list(zip(found, pytorch(inputs), strict=True))
     for target in range(min(_CLASSES, len(checkpoint.labels))):
-        pairs.append((engine.cam(inputs[:1], target), pytorch.cam(inputs[:1], target)))
+        # With what speaks against the class: alone, what speaks for it may be next to nothing.
+        maps = engine.evidence(inputs[:1], target), pytorch.evidence(inputs[:1], target)
+        pairs.append(maps)
     return max(_apart(*pair) for pair in pairs)
 
 
