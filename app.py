@@ -9,7 +9,10 @@ market or labels. MARQUE_FEEDBACK says where to keep what visitors say of answer
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from PIL import Image
 
 from space.errors import MarqueError
 from space.recognizer import CarRecognizer
@@ -20,14 +23,13 @@ def main() -> None:
     """Loads the recognizer, builds the page, serves it until it is stopped."""
     try:
         prepare()
-        from space.page import build_page  # imports gradio, which reads the environment then
-        from space.web.facts import Facts
-        from space.web.feedback import Feedback
+        with ThreadPoolExecutor(1) as beside:
+            opened = beside.submit(_recognizer)
+            from space.page import build_page  # imports gradio, which reads the environment then
+            from space.web.facts import Facts
+            from space.web.feedback import Feedback
 
-        recognizer = CarRecognizer.from_pretrained(
-            os.environ.get("MARQUE_MODEL") or _deployed(),
-            catalogue=os.environ.get("MARQUE_CATALOGUE") or None,
-        )
+            recognizer = opened.result()
         kept, table = os.environ.get("MARQUE_FEEDBACK"), os.environ.get("MARQUE_SPECS")
         serve(
             build_page(
@@ -38,6 +40,16 @@ def main() -> None:
         )
     except MarqueError as error:
         sys.exit(f"marque: {error}")
+
+
+def _recognizer() -> CarRecognizer:
+    """The recognizer, with everything open that it opens at its first photo."""
+    recognizer = CarRecognizer.from_pretrained(
+        os.environ.get("MARQUE_MODEL") or _deployed(),
+        catalogue=os.environ.get("MARQUE_CATALOGUE") or None,
+    )
+    recognizer.predict(Image.new("RGB", (64, 64)))
+    return recognizer
 
 
 def _deployed() -> str | None:

@@ -205,6 +205,24 @@ def test_many_photos_are_answered_at_once(client, car, tiny_recognizer, tmp_path
         client.predict(images=[], api_name="/predict_batch")
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (["car.jpg"], "the photos are text; send a list of uploaded files"),
+        ([["car.jpg"]], "the photo is text; send the path of an uploaded file"),
+        ([[{"path": "/etc/hostname"}]], "was not uploaded to this server"),
+        ([[]], "there are no photos"),
+        ([None], "there are no photos"),
+    ],
+)
+def test_mistakes_in_a_call_of_many_photos_are_told(url, data, reason):
+    address = f"{url.rstrip('/')}/gradio_api/call/predict_batch"
+    event = post(address, data)["event_id"]
+    told = urllib.request.urlopen(f"{address}/{event}", timeout=60).read().decode()
+    assert "event: error" in told
+    assert reason in told
+
+
 def test_a_catalogue_confines_the_answer(client, car, tiny_recognizer):
     def ask(catalogue):
         return client.predict(image=handle_file(car), catalogue=catalogue, api_name="/predict")

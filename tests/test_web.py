@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.csv
@@ -20,11 +21,12 @@ from space.claims import Check
 from space.errors import MarqueError
 from space.explain import HeatMap, heat_map
 from space.gate import OTHER, PART, REASONS
-from space.web import batch
+from space.web import batch, sessions
 from space.web.about import about_html
 from space.web.answer import answer_html, check_html, figure_html, heat_html, refused_html
 from space.web.facts import NEWEST, Facts
 from space.web.feedback import Feedback
+from space.web.sessions import Sessions
 from space.web.strings import _SAID, LANGUAGES, Language
 from trainer.data.cache import PhotoCache
 from trainer.data.dataset import read_photos
@@ -414,3 +416,22 @@ def test_the_page_of_the_model_tells_what_was_measured(bundled):
 def test_a_checkpoint_without_measurements_says_so(tiny_recognizer):
     assert "No measurements lie beside" in about_html(tiny_recognizer, ENGLISH)
     assert "Aucune mesure" in about_html(tiny_recognizer, FRENCH)
+
+
+# Visits
+
+
+def visit(name: str):
+    return SimpleNamespace(session_hash=name)
+
+
+def test_what_is_kept_of_a_visit_is_for_that_visit_alone(monkeypatch):
+    monkeypatch.setattr(sessions, "_MOST", 2)
+    kept = Sessions()
+    kept.put(visit("a"), 1)
+    kept.put(visit("b"), 2)
+    assert (kept.get(visit("a")), kept.get(visit("b")), kept.get(visit("c"))) == (1, 2, None)
+    kept.put(visit("c"), 3)  # the visit that was quiet longest is forgotten
+    assert (kept.get(visit("a")), kept.get(visit("b")), kept.get(visit("c"))) == (None, 2, 3)
+    kept.put(visit("c"), None)
+    assert kept.get(visit("c")) is None
