@@ -1,4 +1,4 @@
-"""Photos a second on Ray, with one worker and with two: `python -m benchmarks.cluster FOLDER`.
+"""Photos a second on Ray, with one worker and with two: `python -m benchmarks.cluster`.
 
 Each worker has one core and one thread, so that two cores with two workers show what a cluster of
 more would do. What a run costs beside its photos (Ray's start, the recognizers) is measured by
@@ -31,15 +31,18 @@ _SECONDS = re.compile(r"; ([\d.]+) s$")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and writes the result."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("folder", type=user_path, metavar="FOLDER", help="of photos")
+    parser.add_argument(
+        "--folder", type=user_path, help="of photos; default: the test half in MARQUE_DATA"
+    )
     parser.add_argument("--photos", type=int, default=1500, metavar="N", help="of a run")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     options = parser.parse_args(arguments)
-    paths = list(photos_in(options.folder))
+    folder = options.folder or Path(os.environ["MARQUE_DATA"], "stanford_cars", "cars_test")
+    paths = list(photos_in(folder))
     rates: dict[int, list[float]] = {count: [] for count in WORKERS}
     starts: dict[int, list[float]] = {count: [] for count in WORKERS}
-    with tempfile.TemporaryDirectory() as folder:
-        many, few = Path(folder, "many"), Path(folder, "few")
+    with tempfile.TemporaryDirectory() as copies:
+        many, few = Path(copies, "many"), Path(copies, "few")
         for place, count in ((many, options.photos), (few, FEW)):
             place.mkdir()
             for number, path in enumerate(paths[:: max(1, len(paths) // count)][:count]):

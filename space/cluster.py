@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     print(
         f"{done['photos']} photos in {done['shards']} shards, {done['unreadable']} of them "
-        f"unreadable; {done['before']} shards were there before; {done['seconds']:.0f} s"
+        f"unreadable; {done['before']} shards were there before; {done['seconds']:.1f} s"
     )
     return SOME_UNREADABLE if done["unreadable"] else OK
 

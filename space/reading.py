@@ -10,7 +10,7 @@ from space.errors import PhotoError
 from space.photos import PhotoSource
 from space.preprocessing import Prepared
 
-_READERS = os.cpu_count() or 1
+_READERS = int(os.environ.get("MARQUE_THREADS") or os.cpu_count() or 1)
 
 
 def read_ahead(
