@@ -20,9 +20,11 @@ CHECKPOINT = ROOT / "space" / "checkpoint"
 BENCHMARKS = (
     "cluster",
     "extend",
+    "fuzz",
     "gate",
     "in_use",
     "install",
+    "large_photos",
     "load",
     "memory",
     "serving",

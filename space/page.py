@@ -127,7 +127,7 @@ def launch(
         app_kwargs={"middleware": [guard]},
         enable_monitoring=False,
         run_history=False,
-        state_session_capacity=500,  # sessions hold what their components showed
+        state_session_capacity=200,  # sessions hold what their components showed, photos too
         # A Space may ask for these two: Node, and processes that hand out files, would answer past
         # the guard.
         ssr_mode=False,

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import gradio as gr
 
-_MOST = 300  # visits; the one that was quiet longest is forgotten first
+_MOST = 200  # visits; the one that was quiet longest is forgotten first
 
 Kept = TypeVar("Kept")
 
