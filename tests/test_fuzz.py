@@ -17,6 +17,13 @@ def test_damaged_files_are_answered_or_refused_and_nothing_else(kind):
     assert len(told["outcomes"]) == 2  # both happen, or the run would show nothing
 
 
+@pytest.mark.parametrize(
+    ("kind", "number"), [("tables", 72), ("tables", 5199), ("mat", 515), ("mat", 4814)]
+)
+def test_what_was_found_stays_mended(kind, number):
+    assert fuzz.part(kind, number, 1)["findings"] == []
+
+
 def test_a_finding_can_be_made_again():
     seeds = [bytes(range(256)) * 4]
     assert fuzz.mutated(random.Random(7), seeds) == fuzz.mutated(random.Random(7), seeds)

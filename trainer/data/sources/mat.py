@@ -110,8 +110,8 @@ def _matrix(data: memoryview, endian: str, wanted: str | None, depth: int) -> tu
     flags, sizes, name = elements.numbers(), elements.numbers(), elements.text()
     if wanted is not None and name != wanted:
         return name, None
-    if not flags or any(size < 0 for size in sizes):
-        raise ValueError("an array without a kind or with a size below 0")
+    if not flags or any(not isinstance(size, int) or size < 0 for size in (flags[0], *sizes)):
+        raise ValueError("an array without a kind or with sizes that are none")
     kind, count = flags[0] & 0xFF, math.prod(sizes)
     if kind == _CHARACTERS:
         return name, elements.text() if count else ""
