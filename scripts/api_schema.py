@@ -6,6 +6,7 @@
 It follows the dataclasses of `space.answers`; a test holds the endpoints' answers against it.
 """
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import TypeAdapter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from space.answers import Recognition  # noqa: E402
+from space import answers  # noqa: E402
 from space.claims import AGREES, CANNOT_TELL, CONTRADICTS  # noqa: E402
 
 PATH = ROOT / "docs" / "api.schema.json"
@@ -37,11 +38,13 @@ _MODEL = {
 
 def schema() -> dict[str, Any]:
     """The whole document."""
-    named = TypeAdapter(Recognition).json_schema(mode="serialization")
+    named = TypeAdapter(answers.Recognition).json_schema(mode="serialization")
     parts = named.pop("$defs")
-    for part in parts.values():
+    for name, part in parts.items():
+        part.pop("description", None)  # which only some versions of pydantic take from the class
         if part.get("type") == "object":
-            part["additionalProperties"] = False
+            described = {"description": inspect.cleandoc(getattr(answers, name).__doc__)}
+            parts[name] = described | part | {"additionalProperties": False}
     answer = {"type": "object", "description": "what /predict says of a car"}
     answer["properties"] = {k: v for k, v in named["properties"].items() if k != "error"}
     told = {"model": _MODEL, "elapsed_ms": {"type": "number", "minimum": 0}}

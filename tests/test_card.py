@@ -268,7 +268,7 @@ def test_settings_that_an_older_trainer_did_not_know_are_said_to_be_so(bundled_c
         del training["config"][name]
     (bundled_copy / "training.json").write_text(json.dumps(training))
     text = card(bundled_copy, figure)
-    assert "| optimizer | not recorded, learning rate 0.0004, schedule not recorded," in text
+    assert "| optimizer | not recorded, learning rate 0.0005, schedule not recorded," in text
     assert "| head | not recorded |" in text
 
 
