@@ -79,7 +79,7 @@ class Feedback:
             raise MarqueError("there is no room for more feedback")
         best = recognition.predictions[0] if recognition.predictions else None
         name = uuid.uuid4().hex
-        folder = " ".join(_UNFIT.sub(" ", said).split()).strip(" .") or "unnamed"
+        folder = " ".join(_UNFIT.sub(" ", said).split()).strip(" .")[:80].strip() or "unnamed"
         path = Path("photos", folder, f"{name}.jpg") if picture else None
         line = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
