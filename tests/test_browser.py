@@ -212,6 +212,11 @@ def test_every_car_can_be_tapped_and_a_frame_be_drawn(visit, serve, two_cars, ph
     assert abs(left - 25) < 3
     expect(page.locator('[data-car][aria-pressed="true"]')).to_have_count(0)
     picture(page, "drawn")
+    # The same without a pointer.
+    page.get_by_role("button", name="Draw a frame").focus()
+    for key in ("Enter", "ArrowRight", "ArrowRight", "Shift+ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(drawn).to_have_attribute("style", "left:35.00%;top:25.00%;width:50.00%;height:55.00%")
 
 
 def test_why_shows_a_heat_map_that_can_be_moved_and_told_apart(visit, serve, two_cars, photo):

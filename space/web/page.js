@@ -24,6 +24,21 @@ window.marque = ((said) => {
     const frame = (a, b) => [
       Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1]),
     ];
+    let box = null; // the frame that is drawn
+    const show = () => {
+      const drawn = element.querySelector(".mq-frame.drawing");
+      drawn.hidden = box === null;
+      if (!box) return;
+      const [left, upper, right, lower] = box.map((side) => 100 * side);
+      drawn.style.cssText = `left:${left}%;top:${upper}%;width:${right - left}%;height:${lower - upper}%`;
+    };
+    const done = () => {
+      const [left, upper, right, lower] = box;
+      draw(false);
+      if (right - left > 0.02 && lower - upper > 0.02) trigger("select", { box });
+      box = null;
+      show();
+    };
     const draw = (on) => {
       part().classList.toggle("drawing", on);
       element.querySelector('[data-do="draw"]').setAttribute("aria-pressed", on);
@@ -43,19 +58,28 @@ window.marque = ((said) => {
     });
     element.addEventListener("pointermove", (event) => {
       if (!start) return;
-      const [left, upper, right, lower] = frame(start, place(event));
-      const box = element.querySelector(".mq-frame.drawing");
-      box.hidden = false;
-      box.style.cssText = `left:${100 * left}%;top:${100 * upper}%;` +
-        `width:${100 * (right - left)}%;height:${100 * (lower - upper)}%`;
+      box = frame(start, place(event));
+      show();
     });
     element.addEventListener("pointerup", (event) => {
       if (!start) return;
-      const box = frame(start, place(event));
+      box = frame(start, place(event));
       start = null;
-      draw(false);
-      if (box[2] - box[0] > 0.02 && box[3] - box[1] > 0.02) trigger("select", { box });
-      else element.querySelector(".mq-frame.drawing").hidden = true;
+      done();
+    });
+    // Without a pointer: arrows move the frame, with Shift its lower right corner; Enter names it.
+    const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    element.addEventListener("keydown", (event) => {
+      if (!event.target.closest('[data-do="draw"]') || !part().classList.contains("drawing")) return;
+      if (event.key === "Enter" && box) done();
+      else if (event.key in arrows) {
+        const [x, y] = arrows[event.key].map((step) => step * 0.05);
+        const [left, upper, right, lower] = box || [0.25, 0.25, 0.75, 0.75];
+        const first = event.shiftKey ? [left, upper] : [clamp(left + x), clamp(upper + y)];
+        box = frame(first, [clamp(right + x), clamp(lower + y)]);
+        show();
+      } else return;
+      event.preventDefault();
     });
   }
 

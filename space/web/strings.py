@@ -121,9 +121,9 @@ _SAID: dict[str, tuple[str, str, str]] = {
     ),
     "draw": ("Draw a frame", "Tracer un cadre", "ارسم إطارًا"),
     "draw_hint": (
-        "Drag over the car.",
-        "Faites glisser sur la voiture.",
-        "اسحب فوق السيارة.",
+        "Drag over the car. With keys: arrows move the frame, Shift and arrows size it, Enter names the car.",
+        "Faites glisser sur la voiture. Au clavier : les flèches déplacent le cadre, Maj et flèches en changent la taille, Entrée nomme la voiture.",
+        "اسحب فوق السيارة. بلوحة المفاتيح: الأسهم تحرك الإطار، ومع Shift تغيّر حجمه، وEnter يسمّي السيارة.",
     ),
     "photo_alt": ("Your photo", "Votre photo", "صورتك"),
     # Why
