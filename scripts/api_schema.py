@@ -45,17 +45,16 @@ def schema() -> dict[str, Any]:
         if part.get("type") == "object":
             described = {"description": inspect.cleandoc(getattr(answers, name).__doc__)}
             parts[name] = described | part | {"additionalProperties": False}
-    answer = {"type": "object", "description": "what /predict says of a car"}
-    answer["properties"] = {k: v for k, v in named["properties"].items() if k != "error"}
+    answer = {name: what for name, what in named["properties"].items() if name != "error"}
     told = {"model": _MODEL, "elapsed_ms": {"type": "number", "minimum": 0}}
-    parts["Answer"] = _closed(answer["properties"], answer["description"])
+    parts["Answer"] = _closed(answer, "what /predict says of a car")
     answer_of = {"$ref": "#/$defs/Answer"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Marque's endpoints",
         "$defs": parts
         | {
-            "predict": _closed(answer["properties"] | told),
+            "predict": _closed(answer | told),
             "predict_all": _closed({"cars": {"type": "array", "items": answer_of}, **told}),
             "predict_batch": _closed(
                 {

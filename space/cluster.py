@@ -135,8 +135,10 @@ def run(place: str, job: Job, size: int, workers: int | None = None) -> dict[str
     told = {"photos": 0, "shards": len(waiting), "unreadable": 0, "before": len(there)}
     if waiting:
         if not ray.is_initialized():
+            there_already = "RAY_ADDRESS" in os.environ  # as in a job; its size is its own
             ray.init(
-                num_cpus=workers, include_dashboard=False, log_to_driver=False,
+                num_cpus=None if there_already else workers,
+                include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {"MARQUE_THREADS": "1"}},
             )  # fmt: skip
@@ -164,8 +166,7 @@ class Worker:
     """Holds one recognizer and names shard after shard."""
 
     def __init__(self, job: Job):
-        """Opens the recognizer; one thread each, since there is a worker a core."""
-        os.environ.setdefault("MARQUE_THREADS", "1")
+        """Opens the recognizer."""
         from space.recognizer import CarRecognizer
 
         self._job = job
@@ -314,9 +315,9 @@ def _begin(job: Job, shards: Sequence[Shard]) -> set[str]:
         else:
             files.pipe_file(manifest, json.dumps(told, indent=2).encode())
         names = {name.rpartition("/")[2] for name in files.ls(path, detail=False)}
+    except MarqueError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, MarqueError):
-            raise
         raise MarqueError(f"{job.output} cannot be written: {error}") from None
     return {shard.file for shard in shards if shard.file in names}
 

@@ -1,6 +1,7 @@
 """Heat maps laid over photos."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,13 @@ def scaled(cam: np.ndarray) -> np.ndarray:
     return (cam - cam.min()) / (cam.max() - cam.min())
 
 
+def for_screen(picture: Image.Image) -> Image.Image:
+    """A copy of at most `MAX_SIDE` pixels a side."""
+    picture = picture.copy()
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    return picture
+
+
 @dataclass(frozen=True)
 class HeatMap:
     """Where a network saw a class in a photo.
@@ -57,15 +65,14 @@ class HeatMap:
     heat: np.ndarray
     seen: Box
 
+    @cached_property
     def photo(self) -> Image.Image:
         """The photo, at most `MAX_SIDE` pixels long."""
-        picture = self.picture.copy()
-        picture.thumbnail((MAX_SIDE, MAX_SIDE))
-        return picture
+        return for_screen(self.picture)
 
     def layer(self) -> Image.Image:
         """The heat alone, to lie over `photo`: RGBA of its size, transparent where it is cold."""
-        width, height = size = self.photo().size
+        width, height = size = self.photo.size
         left, upper, right, lower = self._sides(size)
         laid = Image.new("F", (width, height))
         inside = max(1, right - left), max(1, lower - upper)
@@ -87,7 +94,7 @@ class HeatMap:
     def overlay(self) -> Image.Image:
         """The photo with the heat over it, and a frame around what the network saw if that is not
         all; RGB."""
-        laid = Image.alpha_composite(self.photo().convert("RGBA"), self.layer())
+        laid = Image.alpha_composite(self.photo.convert("RGBA"), self.layer())
         return laid.convert("RGB")
 
     def _sides(self, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -233,11 +233,11 @@ class CarRecognizer:
         (answer,) = self.rule.recognitions(fused, [None if kept else refusals[0]], top_k)
         return replace(answer, catalogue=self.catalogue)
 
-    def check(self, photo: PhotoSource, text: str) -> Check:
+    def check(self, photo: PhotoSource, text: str, *, box: Box | None = None) -> Check:
         """Whether a photo bears out what is said of the car, such as "Golf 2012".
 
         Args:
-            photo: as for `predict`.
+            photo, box: as for `predict`.
             text: a make, a model or both, with or without a year.
 
         Raises:
@@ -246,7 +246,7 @@ class CarRecognizer:
         """
         if not text.strip():
             raise ValueError("there is nothing to check; say a make or a model, such as Golf 2012")
-        prepared = self.prepare(photo)
+        prepared = self.prepare(photo, box)
         outputs = self.infer([prepared])
         (recognition,) = self._name([prepared], outputs, 5)
         rule, limits = self.rule, self.rule.calibration

@@ -8,6 +8,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from space.errors import DataError
@@ -48,6 +49,11 @@ class Specifications:
     cars: tuple[Car, ...]
     values: tuple[tuple[Value, ...], ...]
     blanked: tuple[Blanked, ...]
+
+    @cached_property
+    def rows(self) -> dict[Identity, int]:
+        """The row of each car."""
+        return {_identity(car): number for number, car in enumerate(self.cars)}
 
     def write(self, path: Path) -> None:
         """Writes the table as a CSV `make,model,year,…`."""
@@ -148,7 +154,7 @@ def join(
     Returns:
         What was found for a car, and the cars for which nothing was.
     """
-    rows = {_identity(car): number for number, car in enumerate(specifications.cars)}
+    rows = specifications.rows
     found: dict[Car, Match] = {}
     missing = []
     for car in cars:

@@ -347,7 +347,7 @@ def test_many_photos_become_a_table_that_is_corrected(
     paths += [str(tmp_path / "white.png"), str(tmp_path / "notes.jpg")]
     page.get_by_role("tab", name="Many photos").click()
     expect(page.get_by_text("Up to 60 photos, or a zip of up to 200")).to_be_visible()
-    page.locator("input[type=file]").last.set_input_files(paths)
+    page.locator("input[type=file][multiple]").set_input_files(paths)
     expect(page.get_by_text("notes")).to_be_visible()
     page.get_by_role("button", name="Name the cars").click()
     rows = page.locator(".mq-table tbody tr")
@@ -377,7 +377,7 @@ def test_several_photos_of_one_car_get_one_answer(visit, serve, calibrated_recog
     for path in paths:
         draw_car(1).save(path)
     page.get_by_role("tab", name="Many photos").click()
-    page.locator("input[type=file]").last.set_input_files(paths)
+    page.locator("input[type=file][multiple]").set_input_files(paths)
     page.get_by_label("of the same car").check()
     page.wait_for_timeout(500)
     page.get_by_role("button", name="Name the cars").click()

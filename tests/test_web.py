@@ -197,7 +197,7 @@ def test_every_car_is_a_numbered_button_and_the_chosen_one_is_pressed():
 
 def test_the_photo_shows_through_where_nothing_was_found(tiny_recognizer):
     found = heat_map(tiny_recognizer, draw_car(3), "BMW")
-    layer, photo, both = found.layer(), found.photo(), found.overlay()
+    layer, photo, both = found.layer(), found.photo, found.overlay()
     assert layer.mode == "RGBA"
     assert layer.size == photo.size == both.size
     alpha = list(layer.getchannel("A").get_flattened_data())

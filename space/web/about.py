@@ -32,7 +32,7 @@ def about_html(recognizer: CarRecognizer, language: Language) -> str:
     search = html.escape(language.say("search"))
     answered = language.html("answered_by", source=recognizer.source, revision=recognizer.revision)
     return (
-        f'<div class="mq-about" lang="{language.code}" dir="{language.direction}">'
+        f'<div class="mq-about" {language.attributes}>'
         f"<h3>{language.html('how_good')}</h3>{_measures(recognizer.checkpoint.folder, language)}"
         f"<h3>{language.html('where_fails')}</h3><p>{language.html('fails_text')}</p>"
         f"<h3>{language.html('knows', count=len(recognizer.labels))}</h3>"

@@ -19,12 +19,11 @@ from space.answers import (
 )
 from space.boxes import Box
 from space.claims import AGREES, CONTRADICTS, MODEL_UNKNOWN, Check
-from space.explain import HeatMap
+from space.explain import HeatMap, for_screen
 from space.gate import OTHER, PART, REASONS
 from space.web.strings import Language
 
 _NAMED = 5  # plausible classes that are named; the others are counted
-_SHOWN_SIDE = 1024  # of the photo on the page, in pixels
 
 
 def car_name(make: str, model: str, year: int | None) -> str:
@@ -42,14 +41,10 @@ def verdict_of(recognition: Recognition, language: Language) -> tuple[str, str]:
     """The verdict: its CSS class, and in plain words."""
     if recognition.error:
         return "bad", language.say("unreadable")
-    if recognition.verdict != REJECTED:
-        sure = recognition.verdict == AUTO_TAG
-        return (
-            ("sure", language.say("verdict_sure"))
-            if sure
-            else ("check", language.say("verdict_check"))
-        )
-    return "rejected", language.say(f"verdict_{_rejected_as(recognition)}")
+    if recognition.verdict == REJECTED:
+        return "rejected", language.say(f"verdict_{_rejected_as(recognition)}")
+    kind = "sure" if recognition.verdict == AUTO_TAG else "check"
+    return kind, language.say(f"verdict_{kind}")
 
 
 def _rejected_as(recognition: Recognition) -> str:
@@ -118,7 +113,7 @@ def _section(
 ) -> str:
     said = f' data-sentence="{html.escape(sentence)}"' if sentence else ""
     return (
-        f'<section class="mq-answer {kind}" lang="{language.code}" dir="{language.direction}" '
+        f'<section class="mq-answer {kind}" {language.attributes} '
         f'aria-live="polite"{said}{attributes}>{body}</section>'
     )
 
@@ -209,8 +204,7 @@ def figure_html(
         boxes: of its cars.
         chosen: which of them is named, or a box that the visitor drew; None for no box.
     """
-    shown = picture.copy()
-    shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    shown = for_screen(picture)
     frames = []
     for number, box in enumerate(boxes):
         label = html.escape(language.say("car_number", number=number + 1))
@@ -254,7 +248,7 @@ def heat_html(found: HeatMap, compared: bool, language: Language) -> str:
         found: the map.
         compared: it tells two classes apart.
     """
-    photo, layer = found.photo(), found.layer()
+    photo, layer = found.photo, found.layer()
     read = language.html("why_read_not" if compared else "why_read")
     sliders = "".join(
         f'<label>{language.html(words)}<input type="range" min="0" max="100" value="{value}" '
@@ -262,7 +256,7 @@ def heat_html(found: HeatMap, compared: bool, language: Language) -> str:
         for words, name, value in (("before_after", "--cut", 0), ("opacity", "--opacity", 100))
     )
     return (
-        f'<figure class="mq-heat" lang="{language.code}" dir="{language.direction}">'
+        f'<figure class="mq-heat" {language.attributes}>'
         f'<div class="mq-stage" dir="ltr"><img alt="{html.escape(language.say("photo_alt"))}" '
         f'src="{data_url(photo)}" width="{photo.width}" height="{photo.height}">'
         f'<img class="mq-layer" alt="" src="{data_url(layer, "WEBP")}"></div>'
@@ -276,7 +270,7 @@ def check_html(found: Check, text: str, language: Language) -> str:
     """Whether a photo bears out what a seller says."""
     kind = {AGREES: "sure", CONTRADICTS: "rejected"}.get(found.result, "check")
     return (
-        f'<p class="mq-check" role="status" lang="{language.code}" dir="{language.direction}">'
+        f'<p class="mq-check" role="status" {language.attributes}>'
         f'<b class="{kind}">{language.html(found.result)}</b> {_reason(found, text, language)}</p>'
     )
 

@@ -167,7 +167,7 @@ class Table:
         every = language.html("many_filter_all", count=done)
         check = language.html("many_filter_check", count=unsure)
         return (
-            f'<div class="mq-table" lang="{language.code}" dir="{language.direction}">{progress}'
+            f'<div class="mq-table" {language.attributes}>{progress}'
             f'<div class="mq-filter"><button type="button" data-filter="all" aria-pressed="true">'
             f'{every}</button><button type="button" data-filter="check" aria-pressed="false">'
             f'{check}</button></div><div class="mq-scroll"><table><thead><tr>{heads}</tr></thead>'

@@ -13,8 +13,7 @@ from space.errors import MarqueError, PhotoError
 from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from space.web import batch
-
-TOP_K = 5
+from space.web.batch import TOP_K
 
 
 class Endpoints:

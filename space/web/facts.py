@@ -6,9 +6,9 @@ cleaned as `space.specifications` says, and what was taken out of it is told in 
 
 import csv
 import html
-import io
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,12 +40,13 @@ class Facts:
         """
         path = _file_of(place)
         self.source = place if path.name not in place else path.name
-        if path.suffix.lower() == ".parquet":
-            path = _as_csv(path)
-        try:
-            self._table = read_specifications(path)
-        except DataError as error:
-            raise MarqueError(str(error)) from None
+        with tempfile.TemporaryDirectory() as folder:
+            if path.suffix.lower() == ".parquet":
+                path = _as_csv(path, Path(folder))
+            try:
+                self._table = read_specifications(path)
+            except DataError as error:
+                raise MarqueError(str(error)) from None
         for one in self._table.blanked:
             _log.info("%s, row %s, %s: %s", self.source, one.row, one.column, one.reason)
         left_out = len(self._table.blanked)
@@ -92,7 +93,7 @@ class Facts:
 
 
 def _part(language: Language, body: str) -> str:
-    return f'<div class="mq-facts" lang="{language.code}" dir="{language.direction}">{body}</div>'
+    return f'<div class="mq-facts" {language.attributes}>{body}</div>'
 
 
 def _told(match: Match) -> Iterator[tuple[str, str]]:
@@ -132,8 +133,8 @@ def _file_of(place: str) -> Path:
         raise MarqueError(f"the table {place} cannot be had from the Hub: {error}") from None
 
 
-def _as_csv(path: Path) -> Path:
-    """A Parquet file as the CSV beside the uploads that the reader of tables takes."""
+def _as_csv(path: Path, folder: Path) -> Path:
+    """A Parquet file as the CSV that the reader of tables takes, written into a folder."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -144,13 +145,10 @@ def _as_csv(path: Path) -> Path:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
         raise MarqueError(f"{path} is no Parquet file: {error}") from None
-    import tempfile
-
-    written_to = Path(tempfile.mkdtemp()) / f"{path.stem}.csv"
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(table.column_names)
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        writer.writerow("" if value is None else value for value in row)
-    written_to.write_text(text.getvalue(), encoding="utf-8")
+    written_to = folder / f"{path.stem}.csv"
+    with written_to.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.column_names)
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            writer.writerow("" if value is None else value for value in row)
     return written_to

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import uuid
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Feedback:
 
         Args:
             place: a folder, or org/name of a dataset on the Hub.
-            commits: where what is to be sent waits; beside the uploads by default.
+            commits: where what is to be sent waits; by default the folder `feedback`.
 
         Raises:
             MarqueError: the folder cannot be written.
@@ -91,7 +91,7 @@ class Feedback:
             "photo": path.as_posix() if path else None,
         }
         try:
-            with self._lock or nullcontext():
+            with self._lock:
                 if picture and path:
                     target = self._folder / path
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -200,9 +200,11 @@ def one_photo(parts: Parts, feedback: Feedback | None, facts: Facts | None) -> N
         return heat_html(found, against is not None, language_of(request))
 
     def compared(image: str | None, what: str, items: list[str] | None, request: gr.Request) -> str:
+        now = shown.get(request)
         if not image or not (what or "").strip():
             return ""
-        found = confined(recognizer, items).check(open_photo(image), what)
+        box = now.box if now else None  # of the car that is named, not of the most prominent one
+        found = confined(recognizer, items).check(open_photo(image), what, box=box)
         return check_html(found, what, language_of(request))
 
     def kept(image: str | None, what: str | None, photo_too: bool, request: gr.Request) -> str:

@@ -314,6 +314,11 @@ class Language:
         """Which way it is written: "ltr" or "rtl"."""
         return "rtl" if self.code in _RIGHT_TO_LEFT else "ltr"
 
+    @property
+    def attributes(self) -> str:
+        """What says so of a part of the page, in HTML."""
+        return f'lang="{self.code}" dir="{self.direction}"'
+
     def say(self, key: str, **values: object) -> str:
         """A sentence, with its places filled; text, not HTML."""
         return TRANSLATIONS[self.code][key].format(**values)
