@@ -13,14 +13,14 @@ from PIL import Image, ImageOps
 
 from space.answers import MAKE, REJECTED
 from space.photos import load_photo
-from space.preprocessing import Prepared, Preprocessor
+from space.preprocessing import Prepared
 from space.recognizer import CarRecognizer
 from trainer.evaluation.measure import AS_IT_IS, measure_verdicts, recognize
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import LabeledPhoto, predict_pictures, read_pictures
 
 # What the car's photo takes of the scene's area.
-AREAS = {"a half": 1 / 2, "a quarter": 1 / 4, "a tenth": 1 / 10}
+AREAS = {"a half": 1 / 2, "a quarter": 1 / 4, "a tenth": 1 / 10, "a twentieth": 1 / 20}
 
 
 def pasted(
@@ -81,7 +81,6 @@ def _measure_size(
     name: str,
     area: float | None,
 ) -> dict[str, Any]:
-    whole = Preprocessor(recognizer.data_config)
     whole_photos: list[Prepared] = []
 
     def scenes() -> Iterator[Image.Image]:
@@ -90,7 +89,7 @@ def _measure_size(
             background, place = rng.choice(backgrounds), random.Random(rng.random())
             if area:
                 picture = pasted(picture, load_photo(background()), area, place)
-            whole_photos.append(whole(picture))
+            whole_photos.append(Prepared(recognizer.preprocess.cut(picture, None)))
             yield picture
 
     predictions = predict_pictures(recognizer, scenes(), name)
