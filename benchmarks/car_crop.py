@@ -28,8 +28,8 @@ from trainer.data.options import add_data_options, columns_of
 from trainer.data.source import photos_below
 from trainer.data.splits import VALIDATION
 from trainer.evaluation.metrics import Estimate
+from trainer.evaluation.pasting import AREAS, pasted
 from trainer.evaluation.predictions import LabeledPhoto, find_photos
-from trainer.evaluation.scenes import AREAS, pasted
 
 MARGINS: tuple[float, ...] = (0.0, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2)
 SLACK = 0.001  # of the share of right answers: margins that are so close are as good

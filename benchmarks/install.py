@@ -15,8 +15,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawn_car import draw_car
 from space.checkpoints import write_json
-from trainer.data.toys import draw_car
 from trainer.provenance import git_revision, processor
 
 ROOT = Path(__file__).parent.parent

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.drawn_car import draw_car
 from model_card.render import read_json
 from space.checkpoints import BUNDLED, METRICS, WEIGHTS, open_checkpoint, write_json
 from space.network import OnnxEngine, engine_of
 from space.pytorch import TorchEngine
 from space.recognizer import CarRecognizer
 from space.walk import user_path
-from trainer.evaluation.drawn import drawings
 from trainer.provenance import git_revision, processor
 
 ROUNDS, EACH = 9, 10
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine = engine_of(checkpoint)
     inputs = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     file = io.BytesIO()
-    _, picture = next(drawings(1))
-    picture.resize(JPEG_SIZE).save(file, "JPEG", quality=90)
+    draw_car(size=JPEG_SIZE).save(file, "JPEG", quality=90)
     photo = file.getvalue()
     recognizer.predict(photo)
     ways: dict[str, Callable[[], object]] = {

@@ -33,8 +33,8 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
+from benchmarks.drawn_car import draw_car
 from space.checkpoints import write_json
-from trainer.data.toys import draw_car
 from trainer.provenance import git_revision
 
 ROOT = Path(__file__).parent.parent

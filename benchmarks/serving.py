@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.drawn_car import draw_car
 from benchmarks.load import Load, address, rss
 from space.checkpoints import BUNDLED, open_checkpoint, write_json
 from space.detector import Detector
@@ -69,10 +70,14 @@ def main() -> None:
 
 
 def _photos(size: tuple[int, int]) -> Iterator[bytes]:
-    for _, picture in drawings(4):
-        file = io.BytesIO()
-        picture.resize(size).save(file, "JPEG", quality=90)
-        yield file.getvalue()
+    for seed in range(4):
+        yield _jpeg(draw_car(seed, size))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def in_turn(ways: Ways, rounds: int, each: int = 4) -> dict[str, dict[str, float]]:
@@ -98,6 +103,8 @@ def one_photo(photo: bytes, rounds: int) -> dict[str, Any]:
     recognizer = CarRecognizer(checkpoint)
     without = CarRecognizer(replace(checkpoint, car_crop=None))
     phone = next(_photos(PHONE_SIZE))
+    _, drawing = next(drawings(1))
+    without_car = _jpeg(drawing.resize(USUAL_SIZE))
     engine, pixels_of = engine_of(checkpoint), to_pixels(checkpoint.data_config)
 
     def bare() -> object:
@@ -112,6 +119,7 @@ def one_photo(photo: bytes, rounds: int) -> dict[str, Any]:
             "usual": _usual(photo),
             "pipeline": _pipeline(photo),
             "marque_phone_photo": lambda: recognizer.predict(phone),
+            "marque_without_car": lambda: recognizer.predict(without_car),
         },
         rounds,
     )

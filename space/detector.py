@@ -21,7 +21,7 @@ MIN_SCORE = 0.35  # from which on something counts as a vehicle
 DOUBTFUL_SCORE = 0.15  # from which on something may be one where no other is found
 MAX_OVERLAP = 0.5  # intersection over union from which on two boxes are the same vehicle
 MAX_CARS = 12
-MAX_DOUBTFUL = 3  # chosen on validation photos with DOUBTFUL_SCORE, see docs/EXPERIMENTS.md
+MAX_DOUBTFUL = 3  # like DOUBTFUL_SCORE chosen on validation photos by benchmarks/search.py
 QUARTER = 0.6  # of width and height; four quarters of a photo overlap by a third of that
 
 _MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # of blue, green and red
@@ -65,7 +65,9 @@ class Detector:
         found = self._find(picture, MIN_SCORE)
         return sorted(found, key=lambda detection: -detection.prominence)[:MAX_CARS]
 
-    def search(self, picture: Image.Image) -> list[Detection]:
+    def search(
+        self, picture: Image.Image, least: float = DOUBTFUL_SCORE, most: int = MAX_DOUBTFUL
+    ) -> list[Detection]:
         """Where a car may be in a picture in which `detect` finds none, or a small one.
 
         The picture is looked at again, and closer in four overlapping quarters, and what may be a
@@ -73,22 +75,24 @@ class Detector:
 
         Args:
             picture: RGB, of any size.
+            least: the score from which on something may be a vehicle.
+            most: how many to return at most.
 
         Returns:
-            At most `MAX_DOUBTFUL`, the surest first.
+            The surest first.
         """
-        found = self._find(picture, DOUBTFUL_SCORE)
+        found = self._find(picture, least)
         rest = 1 - QUARTER
         for left, upper in ((0.0, 0.0), (rest, 0.0), (0.0, rest), (rest, rest)):
             region = Box(left, upper, left + QUARTER, upper + QUARTER)
             found += [
                 Detection(inside(region, box), score)
-                for box, score in self._find(crop(picture, region), DOUBTFUL_SCORE)
+                for box, score in self._find(crop(picture, region), least)
             ]
         if not found:
             return []
         boxes, scores = (np.array(values) for values in zip(*found, strict=True))
-        return [found[k] for k in _suppressed(boxes, scores)[:MAX_DOUBTFUL]]
+        return [found[k] for k in _suppressed(boxes, scores)[:most]]
 
     def _find(self, picture: Image.Image, least: float) -> list[Detection]:
         """What one look finds, the surest first."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from space.answers import YEAR, Recognition
 from space.boxes import Box
-from space.calibration import read_calibration, softmax
+from space.calibration import read_calibration
 from space.catalogue import choose, narrowed, read_items
 from space.checkpoints import Checkpoint, open_checkpoint
 from space.claims import Check, Claim, check

@@ -10,6 +10,7 @@ import pytest
 from conftest import draw_car
 from PIL import Image
 
+from benchmarks.drawn_car import draw_car as draw_benchmark_car
 from space.boxes import WHOLE, Box, corners, crop, grown
 from space.detector import (
     DOUBTFUL_SCORE,
@@ -22,6 +23,7 @@ from space.detector import (
     Detector,
 )
 from space.photos import load_photo
+from space.preprocessing import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,13 @@ def test_the_box_of_a_photo_that_is_all_car_is_nearly_the_photo(detector, cars):
 def test_photos_without_a_vehicle_give_no_box(detector, scenery):
     assert sum(bool(detector.detect(photo)) for photo in scenery) <= 1
     assert detector.detect(Image.new("RGB", (300, 200), "gray")) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [(1024, 683), (4032, 3024)])
+def test_the_drawn_car_of_the_benchmarks_is_found(detector, size, seed):
+    (found,) = detector.detect(draw_benchmark_car(seed, size))
+    assert found.box.area > SMALL
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (417, 2)])

@@ -10,8 +10,8 @@ from conftest import TINY_LABELS, draw_car, evaluation_of
 from space.recognizer import CarRecognizer
 from trainer.evaluate import main
 from trainer.evaluation.measure import AS_IT_IS
+from trainer.evaluation.pasting import AREAS
 from trainer.evaluation.robustness import CORRUPTIONS
-from trainer.evaluation.scenes import AREAS
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_new_rows_tell_new_classes_and_leave_the_old_ones(old):
     added = world(3, 9)
     features, targets = photos(added, 20, 4)
     common = (3, weight, bias, memory, whitening(memory))
-    rows, offsets = fit_rows(features, targets, *common)
+    rows, offsets = fit_rows(features[:, None], targets, *common)
     head = np.concatenate([weight, rows]), np.concatenate([bias, offsets])
     fresh, fresh_targets = photos(added, 100, 5)
     right = (fresh @ head[0].T + head[1]).argmax(axis=1) == 6 + fresh_targets
@@ -77,7 +77,7 @@ def test_new_rows_tell_new_classes_and_leave_the_old_ones(old):
     logits[:, 6:] -= handicap(logits, memory.targets, 6)
     assert (logits.argmax(axis=1) == memory.targets).mean() >= before.mean() - 0.005
     groups = [str(number // 2) for number in range(len(features))]
-    folds = held_out_logits(features, targets, groups, *common)
+    folds = held_out_logits(features[:, None], targets, groups, *common)
     assert (folds.argmax(axis=1) == 6 + targets).mean() == pytest.approx(right.mean(), abs=0.06)
 
 

@@ -25,7 +25,7 @@ from space.labels import parse_label
 from space.photos import load_photo
 from space.preprocessing import CarCrop, Preprocessor
 from space.recognizer import BATCH_SIZE, CarRecognizer
-from trainer.evaluation.scenes import pasted
+from trainer.evaluation.pasting import pasted
 
 ALL = len(TINY_LABELS)
 SPLIT = Path(__file__).parent.parent / "trainer" / "splits" / "official.csv"

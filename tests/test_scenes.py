@@ -6,7 +6,7 @@ import pytest
 from conftest import draw_car
 from PIL import Image
 
-from trainer.evaluation.scenes import AREAS, pasted
+from trainer.evaluation.pasting import AREAS, pasted
 
 
 @pytest.mark.parametrize("area", AREAS.values())

@@ -188,7 +188,7 @@ def _gate_data(
     """What the gate learns from; nothing without photos of other things."""
     if not others:
         return []
-    samples = rejection.cars_and_parts(recognizer, photos)
+    samples = rejection.cars_and_parts(recognizer, photos, others)
     samples.append(rejection.drawn(recognizer))
     samples.append(rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others))
     if non_exteriors:

@@ -3,8 +3,8 @@
 It is a linear classifier on what the network sees anyway (`space.gate.FeatureGate`), with three
 answers: a car from outside, the inside or a part of one, something else. It learns
 
-- cars from training photos, half of them corrupted in the ways of `robustness`, or it would refuse
-  a car in the dark;
+- cars from training photos, a third of them corrupted in the ways of `robustness`, or it would
+  refuse a car in the dark, and a third pasted into photos of other things, or a small one;
 - parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
   known to show no exterior;
 - other things from photos without cars, and from pictures drawn by code.
@@ -28,10 +28,12 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
+from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST, TRAIN
 from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
+from trainer.evaluation.pasting import AREAS, pasted
 from trainer.evaluation.predictions import LabeledPhoto, predict_photos
 from trainer.evaluation.robustness import CORRUPTIONS
 
@@ -42,6 +44,7 @@ _CARS = 900
 _PARTS = 250  # of each dataset
 _DRAWINGS = 200
 # Lessons of which there is little.
+_SCENES = "cars in scenes"
 OTHERS, NO_EXTERIORS, DRAWN = "photos of other things", "insides and parts", "drawings"
 _PART_SIDES = (0.12, 0.3)  # of the photo's sides
 # Inverse strength of the penalty: strong, because there are about as many channels as photos.
@@ -129,8 +132,22 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
     return float(scores[int(REFUSED_SHARE * len(scores))])
 
 
-def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> list[GateData]:
-    """Training photos of each dataset, plain and corrupted, and crops of them."""
+def cars_and_parts(
+    recognizer: CarRecognizer,
+    photos: Sequence[LabeledPhoto],
+    backgrounds: Sequence[Callable[[], bytes]],
+) -> list[GateData]:
+    """Training photos of each dataset: plain, corrupted, a part of a scene, and crops of them.
+
+    Args:
+        photos: of all parts of the split.
+        backgrounds: readers of photos of other things, for the scenes.
+    """
+
+    def scene(picture: Image.Image) -> Image.Image:
+        background = load_photo(rng.choice(backgrounds)())
+        return pasted(picture, background, rng.choice(list(AREAS.values())), rng)
+
     rng = random.Random(0)
     ways = list(CORRUPTIONS.values())
     samples = []
@@ -138,14 +155,17 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) ->
         mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
         chosen = rng.sample(mine, min(_CARS, len(mine)))
         for kind, name, some, change in (
-            (CAR, "cars", chosen[::2], None),
-            (CAR, "corrupted cars", chosen[1::2], lambda picture: rng.choice(ways)(picture)),
+            (CAR, "cars", chosen[::3], None),
+            (CAR, "corrupted cars", chosen[1::3], lambda picture: rng.choice(ways)(picture)),
+            (CAR, _SCENES, chosen[2::3], scene),
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
             readers = [photo.read for photo in some]
-            samples.append(
-                gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
-            )
+            found = gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
+            if name == _SCENES:  # where the car was not seen, the photo shows something else
+                targets = np.array([photo.target for photo in some])
+                found = found.only(np.flatnonzero(found.logits.argmax(axis=1) == targets))
+            samples.append(found)
     return samples
 
 

@@ -1,13 +1,14 @@
 """Adds the classes of photos to a checkpoint: new rows of its head, and nothing else."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from space.boxes import grown
 from space.checkpoints import open_checkpoint
 from space.errors import DataError
 from space.labels import Car
@@ -19,11 +20,12 @@ from trainer.data.dataset import read_photos
 from trainer.data.source import Columns
 from trainer.evaluation.memory import statistics
 from trainer.evaluation.metrics import Estimate
-from trainer.evaluation.predictions import predict_photos
+from trainer.evaluation.predictions import read_pictures
 from trainer.extending.head import fit_rows, handicap, held_out_logits, whitening
 from trainer.extending.rewrite import Head, open_head, rewrite
 
 FEWEST = 4  # different photos of a class, to fit some and test the others
+_LOOSER = 0.08  # of the car's box, to each side
 
 
 def extend(
@@ -93,7 +95,8 @@ class _New:
 
     Attributes:
         labels, cars: the new classes.
-        features: shape (photos, channels).
+        views: features of each as it is looked at and in other ways, see `views_of`, shape (photos,
+            views, channels).
         targets: their classes, counted from 0, shape (photos,).
         groups, sources: of each photo.
         known: labels that the checkpoint has already.
@@ -102,7 +105,7 @@ class _New:
 
     labels: list[str]
     cars: list[Car]
-    features: np.ndarray
+    views: np.ndarray
     targets: np.ndarray
     groups: list[str]
     sources: list[str]
@@ -162,15 +165,15 @@ def _read_new(
             left_out["the same photo stands under several labels"] += 1
         else:
             chosen.append(number)
-    predictions = predict_photos(recognizer, [data.readers[n] for n in chosen], "new classes")
-    refusals = recognizer.refusals(predictions.features)
+    views = views_of(recognizer, [data.readers[n] for n in chosen])
+    refusals = recognizer.refusals(views[:, 0])
     left_out.update(refusal for refusal in refusals if refusal)
     kept = [index for index, refusal in enumerate(refusals) if not refusal]
     photos = [data.photos[chosen[index]] for index in kept]
     new = _New(
         labels,
         [data.classes.cars[number] for number in fresh],
-        predictions.features[kept, -width:],  # what the classifier takes
+        views[kept, :, -width:],  # what the classifier takes
         np.array([place[photo.target] for photo in photos], np.int64),
         [photo.group for photo in photos],
         [photo.source for photo in photos],
@@ -187,12 +190,36 @@ def _read_new(
     return new
 
 
+def views_of(recognizer: CarRecognizer, readers: Sequence[Callable[[], bytes]]) -> np.ndarray:
+    """Features of photos: as they are looked at, in a looser frame, and both mirrored.
+
+    A few photos do not tell that a car is the same car in these.
+
+    Returns:
+        float32, shape (photos, views, channels).
+
+    Raises:
+        DataError: a photo cannot be read.
+    """
+    found = []
+    for picture in read_pictures(readers, "new classes"):
+        prepared = recognizer.prepare(picture)
+        seen = [prepared.pixels]
+        if prepared.box:
+            seen.append(recognizer.preprocess.cut(picture, grown(prepared.box, _LOOSER)))
+        else:
+            seen.append(prepared.pixels)
+        seen += [pixels[:, :, ::-1] for pixels in seen]
+        found.append(recognizer.forward(np.stack(seen)).features)
+    return np.stack(found)
+
+
 def _fit(head: Head, new: _New) -> _Rows:
     white = whitening(head.memory)
     count, old = len(new.labels), len(head.bias)
     common = (count, head.weight, head.bias, head.memory, white)
-    weight, bias = fit_rows(new.features, new.targets, *common)
-    new_logits = held_out_logits(new.features, new.targets, new.groups, *common)
+    weight, bias = fit_rows(new.views, new.targets, *common)
+    new_logits = held_out_logits(new.views, new.targets, new.groups, *common)
     features = head.memory.features
     old_logits = np.concatenate([head.memory.logits, features @ weight.T + bias], axis=1)
     given = handicap(old_logits, head.memory.targets, old)
@@ -229,7 +256,8 @@ def _measure(head: Head, new: _New, rows: _Rows) -> dict[str, Any]:
 def _memory(memory: Memory, new: _New, rows: _Rows) -> Memory:
     """The memory of old and new classes; the spread within classes stays that of the old ones."""
     old, count = len(memory.means), len(new.labels)
-    means, counts, _, _ = statistics(new.features, new.targets, count)
+    features = new.views[:, 0]
+    means, counts, _, _ = statistics(features, new.targets, count)
     numbers = np.unique(new.groups, return_inverse=True)[1]
     markets = {name: list(some) for name, some in memory.markets.items()}
     for source, target in zip(new.sources, new.targets.tolist(), strict=True):
@@ -239,7 +267,7 @@ def _memory(memory: Memory, new: _New, rows: _Rows) -> Memory:
     return replace(
         memory,
         logits=np.concatenate([rows.old_logits, rows.new_logits]).astype(np.float32),
-        features=np.concatenate([memory.features, new.features]),
+        features=np.concatenate([memory.features, features]),
         targets=np.concatenate([memory.targets, old + new.targets]),
         groups=np.concatenate([memory.groups, memory.groups.max(initial=-1) + 1 + numbers]),
         sources=np.concatenate([memory.sources, np.array(new.sources)]),

@@ -32,7 +32,7 @@ def whitening(memory: Memory) -> np.ndarray:
 
 
 def fit_rows(
-    features: np.ndarray,
+    views: np.ndarray,
     targets: np.ndarray,
     count: int,
     weight: np.ndarray,
@@ -43,8 +43,9 @@ def fit_rows(
     """Multinomial logistic regression in which the rows of old classes are fixed.
 
     Args:
-        features: of photos of new classes, shape (photos, channels).
-        targets: their classes, 0 to count - 1, shape (photos,).
+        views: features of photos of new classes, each seen in several ways, shape (photos, views,
+            channels).
+        targets: the classes of the photos, 0 to count - 1, shape (photos,).
         count: of new classes.
         weight, bias: of the old classes, shapes (classes, channels) and (classes,).
         memory: of the checkpoint; old classes are drawn from it.
@@ -54,6 +55,8 @@ def fit_rows(
         The new rows, float32, shapes (count, channels) and (count,).
     """
     old = len(bias)
+    features = views.reshape(-1, views.shape[-1])
+    targets = targets.repeat(views.shape[1])
     drawn, drawn_targets = memory.draw(DRAWN, seed=0)
     everything = np.concatenate([drawn, features]).astype(np.float64)
     truth = np.concatenate([drawn_targets, old + targets])
@@ -94,7 +97,7 @@ def fit_rows(
 
 
 def held_out_logits(
-    features: np.ndarray,
+    views: np.ndarray,
     targets: np.ndarray,
     groups: Sequence[str],
     count: int,
@@ -103,15 +106,14 @@ def held_out_logits(
     memory: Memory,
     white: np.ndarray,
 ) -> np.ndarray:
-    """The logits of each new photo by rows that were fitted without its group, of up to `FOLDS`
-    folds; see `fit_rows` for the arguments. Shape (photos, old classes + count)."""
-    found = np.zeros((len(features), len(bias) + count))
+    """The logits of each new photo, in the first of its views, by rows that were fitted without its
+    group, of up to `FOLDS` folds; see `fit_rows` for the arguments. Shape (photos, old classes +
+    count)."""
+    found = np.zeros((len(views), len(bias) + count))
     folds = GroupKFold(min(FOLDS, len(set(groups))))
-    for fitted, kept in folds.split(features, targets, groups):
-        rows, offsets = fit_rows(
-            features[fitted], targets[fitted], count, weight, bias, memory, white
-        )
-        found[kept] = features[kept] @ np.concatenate([weight, rows]).T
+    for fitted, kept in folds.split(views, targets, groups):
+        rows, offsets = fit_rows(views[fitted], targets[fitted], count, weight, bias, memory, white)
+        found[kept] = views[kept, 0] @ np.concatenate([weight, rows]).T
         found[kept] += np.concatenate([bias, offsets])
     return found
 
