@@ -93,7 +93,7 @@ def _curve(
     classes, old = len({photo.label for photo in new}), len(head.bias)
     targets = np.array([photo.target for photo in new])
     views = views_of(recognizer, [photo.read for photo in new])[:, :, -head.weight.shape[1] :]
-    test = np.flatnonzero([photo.split == TEST for photo in new])
+    test = [number for number, photo in enumerate(new) if photo.split == TEST]
     pool: dict[int, list[int]] = defaultdict(list)
     for number, photo in enumerate(new):
         if photo.split != TEST:

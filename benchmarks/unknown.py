@@ -105,7 +105,7 @@ def _train(options: argparse.Namespace) -> None:
     checkpoint = options.out / "checkpoint"
     if not (options.out / "done").exists():
         config = TrainConfig(
-            **{  # type: ignore[arg-type]
+            **{
                 **read_recipe(RECIPE),
                 **CHANGED,
                 "data": tuple(options.data),
@@ -170,12 +170,12 @@ def split_by_class(
             if row is None or row["split"] == EXCLUDED:
                 continue
             name = source.label_names[label]
-            place = (source.name, path)
-            rest = (row["split"], row["group"], read)
+            target = names.index(name) if name in names else number_of[found[name]]
+            photo = (source.name, path, target, row["split"], row["group"], read)
             if name in names:
-                new.append(NewPhoto(*place, names.index(name), *rest, name))
+                new.append(NewPhoto(*photo, name))
             else:
-                known.append(LabeledPhoto(*place, number_of[found[name]], *rest))
+                known.append(LabeledPhoto(*photo))
     return known, new
 
 

@@ -6,14 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY_LABELS, draw_car, save_tiny_checkpoint
+from conftest import TINY_LABELS, FoundAt, draw_car, save_tiny_checkpoint
 from others import timm_scores, transformers_scores
 
+from space.boxes import Box, grown
 from space.checkpoints import CALIBRATION, GRAPH, open_checkpoint
 from space.memory import Memory, read_memory
+from space.photos import load_photo
+from space.preprocessing import CarCrop, Preprocessor
 from space.recognizer import CarRecognizer
 from trainer.evaluation.memory import statistics
 from trainer.extend import main as extend
+from trainer.extending.extend import views_of
 from trainer.extending.head import fit_rows, handicap, held_out_logits, whitening
 from trainer.forget import main as forget
 
@@ -99,6 +103,21 @@ def test_statistics_of_a_class_without_photos():
     assert means[1].tolist() == [0, 0, 0]
     assert np.isfinite(factor).all()
     assert (rest >= 0).all()
+
+
+def test_new_photos_are_seen_as_they_are_looser_and_mirrored(tiny_checkpoint, tmp_path):
+    recognizer = CarRecognizer.from_pretrained(tiny_checkpoint)
+    box = Box(0.3, 0.3, 0.8, 0.7)
+    draw_car(1, size=(320, 240)).save(tmp_path / "car.png")
+    picture = load_photo(tmp_path / "car.png")
+    for boxes, looser in (((box,), grown(box, 0.08)), ((), None)):
+        recognizer.preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), FoundAt(*boxes))
+        (views,) = views_of(recognizer, [(tmp_path / "car.png").read_bytes])
+        cut = [recognizer.preprocess.cut(picture, each) for each in (*boxes, looser)]
+        seen = cut if boxes else cut * 2
+        seen += [pixels[:, :, ::-1] for pixels in seen]
+        expected = recognizer.forward(np.stack(seen)).features
+        np.testing.assert_allclose(views, expected, atol=1e-5)
 
 
 # The commands

@@ -160,6 +160,8 @@ def cars_and_parts(
             (CAR, _SCENES, chosen[2::3], scene),
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
+            if not some:
+                continue
             readers = [photo.read for photo in some]
             found = gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
             if name == _SCENES:  # where the car was not seen, the photo shows something else
