@@ -25,8 +25,8 @@ from space.preprocessing import SMALL
 from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.options import add_data_options, columns_of
-from trainer.data.source import photos_below
 from trainer.data.splits import VALIDATION
+from trainer.evaluate import read_others
 from trainer.evaluation.pasting import AREAS, pasted
 from trainer.evaluation.predictions import find_photos
 from trainer.provenance import command_line, git_revision
@@ -84,19 +84,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     recognizer, detector = CarRecognizer.from_pretrained(), Detector()
     photos = find_photos(recognizer, options.data, options.split_file, columns_of(options))
-    backgrounds = [options.others / path for path in photos_below(options.others)[0]]
+    backgrounds = read_others(options.others)
     rng = random.Random(0)
     seen: dict[str, list[tuple[Views, int]]] = {}
     for source in sorted({photo.source for photo in photos}):
         mine = [p for p in photos if p.source == source and p.split == VALIDATION]
         for photo in tqdm(rng.sample(mine, min(options.photos, len(mine))), desc=source):
-            picture, background = load_photo(photo.read()), load_photo(rng.choice(backgrounds))
+            picture, background = load_photo(photo.read()), load_photo(rng.choice(backgrounds)())
             scenes = {name: pasted(picture, background, area, rng) for name, area in AREAS.items()}
             for name, scene in ({AS_IT_IS: picture} | scenes).items():
                 views = Views(recognizer, detector, scene)
                 seen.setdefault(f"{source}, {name}", []).append((views, photo.target))
-    for path in tqdm(backgrounds, desc=OTHERS):
-        views = Views(recognizer, detector, load_photo(path))
+    for read in tqdm(backgrounds, desc=OTHERS):
+        views = Views(recognizer, detector, load_photo(read()))
         seen.setdefault(OTHERS, []).append((views, -1))
     write_json(
         RESULT,

@@ -121,7 +121,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
         raise DataError(f"{_split_name(options)} has no {options.split} photo")
     # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
     predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
-    others = _others(options)
+    others = read_others(options.others) if options.others else []
     samples = _gate_data(recognizer, photos, others, options.non_exteriors)
     if not options.keep_calibration:
         calibrate(recognizer, options.checkpoint, photos, samples, options.split_file)
@@ -164,18 +164,23 @@ def _split_name(options: argparse.Namespace) -> str:
     return str(options.split_file or "the official split")
 
 
-def _others(options: argparse.Namespace) -> list[Callable[[], bytes]]:
-    """Readers of the photos that show no car; none without --others."""
-    if not options.others:
-        return []
-    folder = options.others
+def read_others(given: Path) -> list[Callable[[], bytes]]:
+    """Readers of photos that show no car.
+
+    Args:
+        given: their folder, or its name in MARQUE_DATA.
+
+    Raises:
+        DataError: there is no such folder, or no photo in it.
+    """
+    folder = given
     if not folder.is_dir():  # like a dataset, it may lie in the folder that MARQUE_DATA names
         folder = Path(os.environ.get("MARQUE_DATA", "")) / folder
     if not folder.is_dir():
-        raise DataError(f"--others {options.others}: there is no such folder")
+        raise DataError(f"--others {given}: there is no such folder")
     readers = [(folder / path).read_bytes for path in photos_below(folder)[0]]
     if not readers:
-        raise DataError(f"--others {options.others}: there is no photo in it")
+        raise DataError(f"--others {given}: there is no photo in it")
     return readers
 
 
