@@ -65,7 +65,8 @@ class FeatureGate:
 
     def save(self, folder: Path) -> None:
         """Writes the weights into a checkpoint folder; the threshold belongs to the calibration."""
-        save_file({"weight": self.weight, "bias": self.bias}, folder / GATE)
+        weight = np.ascontiguousarray(self.weight)
+        save_file({"weight": weight, "bias": self.bias}, folder / GATE)
 
     @classmethod
     def read(cls, folder: Path, threshold: float) -> "FeatureGate":

@@ -63,7 +63,8 @@ class Memory:
         """Writes it into a checkpoint folder, for the weights that lie there."""
         names = sorted(set(self.sources.tolist()))
         half = {
-            name: getattr(self, name).astype(np.float16)
+            # safetensors writes bytes as they lie: columns first would come back as other numbers.
+            name: np.ascontiguousarray(getattr(self, name).astype(np.float16))
             for name in ("logits", "features", "means", "factor", "rest")
         }
         save_file(

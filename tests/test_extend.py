@@ -19,6 +19,7 @@ from trainer.evaluation.memory import statistics
 from trainer.extend import main as extend
 from trainer.extending.extend import views_of
 from trainer.extending.head import fit_rows, handicap, held_out_logits, whitening
+from trainer.extending.rewrite import open_head
 from trainer.forget import main as forget
 
 NEW = {"Fiat Uno": "white", "Kia Rio 2015": "black"}
@@ -206,6 +207,10 @@ def test_it_can_be_extended_again_and_forget(extended, tmp_path):
         [car.score for car in confined.predictions], abs=1e-3
     )
     assert len(json.loads((small / "training.json").read_text())["classes_changed"]) == 3
+    head = open_head(checkpoint)  # its memory is that of these classes, in their order
+    np.testing.assert_allclose(
+        head.memory.logits, head.memory.features @ head.weight.T + head.bias, atol=0.01
+    )
 
 
 @pytest.mark.parametrize(
