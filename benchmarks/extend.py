@@ -29,7 +29,7 @@ from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import predict_photos
 from trainer.extending.extend import views_of
-from trainer.extending.head import fit_rows, handicap, whitening
+from trainer.extending.head import new_rows
 from trainer.extending.rewrite import Head, open_head
 from trainer.provenance import command_line, git_revision
 
@@ -98,7 +98,6 @@ def _curve(
     for number, photo in enumerate(new):
         if photo.split != TEST:
             pool[photo.target].append(number)
-    white = whitening(head.memory)
     old_features, old_targets, old_groups = tested
     rows = []
     for count in COUNTS:
@@ -112,14 +111,13 @@ def _curve(
                 for _, some in sorted(pool.items())
                 for number in rng.sample(some, min(count, len(some)))
             ]
-            weight, bias = fit_rows(
-                views[chosen], targets[chosen], classes,
-                head.weight, head.bias, head.memory, white,
-            )  # fmt: skip
-            memory = head.memory
-            held = np.concatenate([memory.logits, memory.features @ weight.T + bias], axis=1)
-            bias = bias - handicap(held, memory.targets, old)
-            full = np.concatenate([head.weight, weight]), np.concatenate([head.bias, bias])
+            added = new_rows(
+                views[chosen], targets[chosen], classes, head.weight, head.bias, head.memory
+            )
+            full = (
+                np.concatenate([head.weight, added.weight]),
+                np.concatenate([head.bias, added.bias]),
+            )
             logits = views[test, 0] @ full[0].T + full[1]
             right.append(logits.argmax(axis=1) == old + targets[test])
             kept.append((old_features @ full[0].T + full[1]).argmax(axis=1) == old_targets)

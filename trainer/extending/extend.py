@@ -21,7 +21,7 @@ from trainer.data.source import Columns
 from trainer.evaluation.memory import statistics
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import read_pictures
-from trainer.extending.head import fit_rows, handicap, held_out_logits, whitening
+from trainer.extending.head import held_out_logits, new_rows, whitening
 from trainer.extending.rewrite import Head, open_head, rewrite
 
 FEWEST = 4  # different photos of a class, to fit some and test the others
@@ -215,17 +215,12 @@ def views_of(recognizer: CarRecognizer, readers: Sequence[Callable[[], bytes]]) 
 
 
 def _fit(head: Head, new: _New) -> _Rows:
+    common = (len(new.labels), head.weight, head.bias, head.memory)
+    rows = new_rows(new.views, new.targets, *common)
     white = whitening(head.memory)
-    count, old = len(new.labels), len(head.bias)
-    common = (count, head.weight, head.bias, head.memory, white)
-    weight, bias = fit_rows(new.views, new.targets, *common)
-    new_logits = held_out_logits(new.views, new.targets, new.groups, *common)
-    features = head.memory.features
-    old_logits = np.concatenate([head.memory.logits, features @ weight.T + bias], axis=1)
-    given = handicap(old_logits, head.memory.targets, old)
-    new_logits[:, old:] -= given
-    old_logits[:, old:] -= given
-    return _Rows(weight, (bias - given).astype(np.float32), new_logits, old_logits)
+    new_logits = held_out_logits(new.views, new.targets, new.groups, *common, white)
+    new_logits[:, len(head.bias) :] -= rows.given
+    return _Rows(rows.weight, rows.bias, new_logits, rows.old_logits)
 
 
 def _measure(head: Head, new: _New, rows: _Rows) -> dict[str, Any]:
