@@ -123,7 +123,14 @@ def picture(page, name: str) -> None:
 
 
 def assert_accessible(page) -> None:
-    """No finding of axe-core that is serious, but for those in gradio's own parts."""
+    """No finding of axe-core that is serious, but for those in gradio's own parts.
+
+    Measured when nothing is faded any more: gradio dims what an event is about to replace.
+    """
+    page.wait_for_function(
+        "() => !document.querySelector('.pending')"
+        " && document.getAnimations().every((one) => one.playState !== 'running')"
+    )
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     ours = [
         (one["id"], node["html"][:200])
