@@ -29,8 +29,8 @@ from trainer.data.splits import TEST
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import predict_photos
 from trainer.extending.extend import views_of
-from trainer.extending.head import new_rows
-from trainer.extending.rewrite import Head, open_head
+from trainer.extending.head import RowFitter
+from trainer.extending.rewrite import open_head
 from trainer.provenance import command_line, git_revision
 
 PATH = Path(__file__).with_suffix(".json")
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     features = found.features[:, -head.weight.shape[1] :]
     targets, groups = np.array([p.target for p in tested]), [p.group for p in tested]
     before = features @ head.weight.T + head.bias
+    fitter = RowFitter(head)
     result: dict[str, Any] = {
         "command": command_line("python -m benchmarks.extend", arguments),
         "checkpoint": recognizer.revision,
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "sources": {
             source: _curve(
                 recognizer,
-                head,
+                fitter,
                 [photo for photo in new if photo.source == source],
                 (features, targets, groups),
             )
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _curve(
     recognizer: CarRecognizer,
-    head: Head,
+    fitter: RowFitter,
     new: Sequence[NewPhoto],
     tested: tuple[np.ndarray, np.ndarray, list[str]],
 ) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _curve(
     Args:
         tested: features, targets and groups of test photos of old classes.
     """
-    classes, old = len({photo.label for photo in new}), len(head.bias)
+    head, classes = fitter.head, len({photo.label for photo in new})
     targets = np.array([photo.target for photo in new])
     views = views_of(recognizer, [photo.read for photo in new])[:, :, -head.weight.shape[1] :]
     test = [number for number, photo in enumerate(new) if photo.split == TEST]
@@ -111,15 +112,13 @@ def _curve(
                 for _, some in sorted(pool.items())
                 for number in rng.sample(some, min(count, len(some)))
             ]
-            added = new_rows(
-                views[chosen], targets[chosen], classes, head.weight, head.bias, head.memory
-            )
+            added = fitter.fit(views[chosen], targets[chosen], classes)
             full = (
                 np.concatenate([head.weight, added.weight]),
                 np.concatenate([head.bias, added.bias]),
             )
             logits = views[test, 0] @ full[0].T + full[1]
-            right.append(logits.argmax(axis=1) == old + targets[test])
+            right.append(logits.argmax(axis=1) == len(head.bias) + targets[test])
             kept.append((old_features @ full[0].T + full[1]).argmax(axis=1) == old_targets)
         rows.append(
             {

@@ -18,7 +18,7 @@ from space.recognizer import CarRecognizer
 from trainer.evaluation.memory import statistics
 from trainer.extend import main as extend
 from trainer.extending.extend import views_of
-from trainer.extending.head import fit_rows, handicap, held_out_logits, new_rows, whitening
+from trainer.extending.head import Head, RowFitter, fit_rows, handicap, whitening
 from trainer.extending.rewrite import open_head
 from trainer.forget import main as forget
 
@@ -70,8 +70,8 @@ def test_new_rows_tell_new_classes_and_leave_the_old_ones(old):
     _, weight, bias, memory = old
     added = world(3, 9)
     features, targets = photos(added, 20, 4)
-    common = (3, weight, bias, memory, whitening(memory))
-    rows, offsets = fit_rows(features[:, None], targets, *common)
+    old_head = Head("fc", weight, bias, memory)
+    rows, offsets = fit_rows(old_head, whitening(memory), features[:, None], targets, 3)
     head = np.concatenate([weight, rows]), np.concatenate([bias, offsets])
     fresh, fresh_targets = photos(added, 100, 5)
     right = (fresh @ head[0].T + head[1]).argmax(axis=1) == 6 + fresh_targets
@@ -82,7 +82,10 @@ def test_new_rows_tell_new_classes_and_leave_the_old_ones(old):
     logits[:, 6:] -= handicap(logits, memory.targets, 6)
     assert (logits.argmax(axis=1) == memory.targets).mean() >= before.mean() - 0.005
     groups = [str(number // 2) for number in range(len(features))]
-    folds = held_out_logits(features[:, None], targets, groups, *common)
+    fitter = RowFitter(old_head)
+    fitted = fitter.fit(features[:, None], targets, 3)
+    folds = fitter.held_out_logits(features[:, None], targets, groups, fitted)
+    folds[:, 6:] += fitted.given
     assert (folds.argmax(axis=1) == 6 + targets).mean() == pytest.approx(right.mean(), abs=0.06)
 
 
@@ -91,7 +94,7 @@ def test_what_new_rows_cost_is_seen_on_photos_that_had_no_part_in_them(old):
     added = world(3, 9)
     added[0] = memory.means[0] + 0.5  # much like an old class
     features, targets = photos(added, 20, 4)
-    rows = new_rows(features[:, None], targets, 3, weight, bias, memory)
+    rows = RowFitter(Head("fc", weight, bias, memory)).fit(features[:, None], targets, 3)
     before = memory.logits.argmax(axis=1) == memory.targets
     after = rows.old_logits.argmax(axis=1) == memory.targets
     assert before.mean() - 0.005 <= after.mean() <= before.mean()

@@ -21,8 +21,8 @@ from trainer.data.source import Columns
 from trainer.evaluation.memory import statistics
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import read_pictures
-from trainer.extending.head import held_out_logits, new_rows, whitening
-from trainer.extending.rewrite import Head, open_head, rewrite
+from trainer.extending.head import Head, NewRows, RowFitter
+from trainer.extending.rewrite import open_head, rewrite
 
 FEWEST = 4  # different photos of a class, to fit some and test the others
 _LOOSER = 0.08  # of the car's box, to each side
@@ -59,10 +59,11 @@ def extend(
     head = open_head(checkpoint)
     recognizer = CarRecognizer(checkpoint)
     new = _read_new(recognizer, head.weight.shape[1], specs, cache, columns)
-    rows = _fit(head, new)
-    old = len(head.bias)
-    measured = _measure(head, new, rows)
-    memory = _memory(head.memory, new, rows)
+    fitter = RowFitter(head)
+    rows = fitter.fit(new.views, new.targets, len(new.labels))
+    new_logits = fitter.held_out_logits(new.views, new.targets, new.groups, rows)
+    measured = _measure(head, new, rows, new_logits)
+    memory = _memory(head.memory, new, rows, new_logits)
     full = Head(
         head.name,
         np.concatenate([head.weight, rows.weight]),
@@ -82,7 +83,7 @@ def extend(
             "added": dict(zip(new.labels, new.counts, strict=True)),
             "known_already": new.known,
             "left_out": new.left_out,
-            "old_classes": old,
+            "old_classes": len(head.bias),
             "measured": measured,
         },
     )
@@ -116,22 +117,6 @@ class _New:
     def counts(self) -> list[int]:
         """Photos of each class."""
         return np.bincount(self.targets, minlength=len(self.labels)).tolist()
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What was fitted: the new rows, and the logits of photos that they were not fitted on.
-
-    Attributes:
-        weight, bias: shapes (new classes, channels) and (new classes,).
-        new_logits: of the new photos, by folds, shape (photos, all classes).
-        old_logits: of held-out photos of old classes, shape (photos, all classes).
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray
-    new_logits: np.ndarray
-    old_logits: np.ndarray
 
 
 def _read_new(
@@ -207,28 +192,19 @@ def views_of(recognizer: CarRecognizer, readers: Sequence[Callable[[], bytes]]) 
         seen = [prepared.pixels]
         if prepared.box:
             seen.append(recognizer.preprocess.cut(picture, grown(prepared.box, _LOOSER)))
-        else:
-            seen.append(prepared.pixels)
         seen += [pixels[:, :, ::-1] for pixels in seen]
-        found.append(recognizer.forward(np.stack(seen)).features)
+        features = recognizer.forward(np.stack(seen)).features
+        # A photo that is looked at whole has no looser frame, and counts as much as the others.
+        found.append(features if prepared.box else features.repeat(2, axis=0))
     return np.stack(found)
 
 
-def _fit(head: Head, new: _New) -> _Rows:
-    common = (len(new.labels), head.weight, head.bias, head.memory)
-    rows = new_rows(new.views, new.targets, *common)
-    white = whitening(head.memory)
-    new_logits = held_out_logits(new.views, new.targets, new.groups, *common, white)
-    new_logits[:, len(head.bias) :] -= rows.given
-    return _Rows(rows.weight, rows.bias, new_logits, rows.old_logits)
-
-
-def _measure(head: Head, new: _New, rows: _Rows) -> dict[str, Any]:
+def _measure(head: Head, new: _New, rows: NewRows, new_logits: np.ndarray) -> dict[str, Any]:
     memory, old = head.memory, len(head.bias)
     groups = [str(group) for group in memory.groups]
     before = memory.logits.argmax(axis=1) == memory.targets
     after = rows.old_logits.argmax(axis=1) == memory.targets
-    right = rows.new_logits.argmax(axis=1) == old + new.targets
+    right = new_logits.argmax(axis=1) == old + new.targets
     return {
         "new": {
             "photos": len(right),
@@ -248,7 +224,7 @@ def _measure(head: Head, new: _New, rows: _Rows) -> dict[str, Any]:
     }
 
 
-def _memory(memory: Memory, new: _New, rows: _Rows) -> Memory:
+def _memory(memory: Memory, new: _New, rows: NewRows, new_logits: np.ndarray) -> Memory:
     """The memory of old and new classes; the spread within classes stays that of the old ones."""
     old, count = len(memory.means), len(new.labels)
     features = new.views[:, 0]
@@ -261,7 +237,7 @@ def _memory(memory: Memory, new: _New, rows: _Rows) -> Memory:
             some.append(old + target)
     return replace(
         memory,
-        logits=np.concatenate([rows.old_logits, rows.new_logits]).astype(np.float32),
+        logits=np.concatenate([rows.old_logits, new_logits]).astype(np.float32),
         features=np.concatenate([memory.features, features]),
         targets=np.concatenate([memory.targets, old + new.targets]),
         groups=np.concatenate([memory.groups, memory.groups.max(initial=-1) + 1 + numbers]),

@@ -14,7 +14,8 @@ from space.labels import Car, unfit_text
 from space.memory import Memory
 from space.names import car_of
 from trainer.evaluation.metrics import Estimate
-from trainer.extending.rewrite import Head, open_head, rewrite
+from trainer.extending.head import Head
+from trainer.extending.rewrite import open_head, rewrite
 
 
 def forget(

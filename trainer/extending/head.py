@@ -19,6 +19,22 @@ LOST = 0.005  # the share of held-out photos of old classes that may be lost to 
 
 
 @dataclass(frozen=True)
+class Head:
+    """A checkpoint's linear head.
+
+    Attributes:
+        name: of the layer in the network.
+        weight, bias: float32, shapes (classes, channels) and (classes,).
+        memory: of the checkpoint.
+    """
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+    memory: Memory
+
+
+@dataclass(frozen=True)
 class NewRows:
     """Rows for new classes, held back so far that they leave the old ones what is theirs.
 
@@ -35,28 +51,58 @@ class NewRows:
     old_logits: np.ndarray
 
 
-def new_rows(
-    views: np.ndarray,
-    targets: np.ndarray,
-    count: int,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    memory: Memory,
-) -> NewRows:
-    """Fits rows for new classes; see `fit_rows` for the arguments."""
-    common = (views, targets, count, weight, bias, memory)
-    rows, offsets = fit_rows(*common, whitening(memory))
-    old, everything = len(bias), np.arange(len(memory.features))
-    halves = [(everything, everything)]
-    if len(set(memory.groups.tolist())) > 1:
-        halves = list(GroupKFold(2).split(memory.features, groups=memory.groups))
-    logits = np.concatenate([memory.logits, np.zeros((len(everything), count))], axis=1)
-    for seen, kept in halves:
-        some, biases = fit_rows(*common, whitening(memory, seen))
-        logits[kept, old:] = memory.features[kept] @ some.T + biases
-    given = handicap(logits, memory.targets, old)
-    logits[:, old:] -= given
-    return NewRows(rows, (offsets - given).astype(np.float32), given, logits)
+class RowFitter:
+    """Fits rows for new classes beside those of a head, which stay as they are."""
+
+    def __init__(self, head: Head):
+        memory = head.memory
+        self.head = head
+        self._white = whitening(memory)
+        everything = np.arange(len(memory.features))
+        halves = [(everything, everything)]
+        if len(set(memory.groups.tolist())) > 1:
+            halves = list(GroupKFold(2).split(memory.features, groups=memory.groups))
+        self._halves = [(whitening(memory, seen), kept) for seen, kept in halves]
+
+    def fit(self, views: np.ndarray, targets: np.ndarray, count: int) -> NewRows:
+        """Rows for new classes.
+
+        Args:
+            views: features of their photos, each seen in several ways, shape (photos, views,
+                channels).
+            targets: the classes of the photos, 0 to count - 1, shape (photos,).
+            count: of new classes.
+        """
+        memory, old = self.head.memory, len(self.head.bias)
+        rows, offsets = fit_rows(self.head, self._white, views, targets, count)
+        logits = np.concatenate([memory.logits, np.zeros((len(memory.logits), count))], axis=1)
+        for white, kept in self._halves:
+            some, biases = fit_rows(self.head, white, views, targets, count)
+            logits[kept, old:] = memory.features[kept] @ some.T + biases
+        given = handicap(logits, memory.targets, old)
+        logits[:, old:] -= given
+        return NewRows(rows, (offsets - given).astype(np.float32), given, logits)
+
+    def held_out_logits(
+        self, views: np.ndarray, targets: np.ndarray, groups: Sequence[str], rows: NewRows
+    ) -> np.ndarray:
+        """The logits of each new photo, in the first of its views, by rows that were fitted without
+        its group, of up to `FOLDS` folds.
+
+        Args:
+            rows: of all photos; what they gave away, these give away too.
+
+        Returns:
+            Shape (photos, old classes + new ones).
+        """
+        head, count = self.head, len(rows.bias)
+        found = np.zeros((len(views), len(head.bias) + count))
+        folds = GroupKFold(min(FOLDS, len(set(groups))))
+        for fitted, kept in folds.split(views, targets, groups):
+            some, offsets = fit_rows(head, self._white, views[fitted], targets[fitted], count)
+            found[kept] = views[kept, 0] @ np.concatenate([head.weight, some]).T
+            found[kept] += np.concatenate([head.bias, offsets - rows.given])
+        return found
 
 
 def whitening(memory: Memory, seen: np.ndarray | None = None) -> np.ndarray:
@@ -84,35 +130,25 @@ def whitening(memory: Memory, seen: np.ndarray | None = None) -> np.ndarray:
 
 
 def fit_rows(
-    views: np.ndarray,
-    targets: np.ndarray,
-    count: int,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    memory: Memory,
-    white: np.ndarray,
+    head: Head, white: np.ndarray, views: np.ndarray, targets: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression in which the rows of old classes are fixed.
 
     Args:
-        views: features of photos of new classes, each seen in several ways, shape (photos, views,
-            channels).
-        targets: the classes of the photos, 0 to count - 1, shape (photos,).
-        count: of new classes.
-        weight, bias: of the old classes, shapes (classes, channels) and (classes,).
-        memory: of the checkpoint; old classes are drawn from it.
+        head: of the old classes, which are drawn from its memory.
         white: see `whitening`.
+        views, targets, count: see `RowFitter.fit`.
 
     Returns:
         The new rows, float32, shapes (count, channels) and (count,).
     """
-    old = len(bias)
+    old, memory = len(head.bias), head.memory
     features = views.reshape(-1, views.shape[-1])
     targets = targets.repeat(views.shape[1])
     drawn, drawn_targets = memory.draw(DRAWN, seed=0)
     everything = np.concatenate([drawn, features]).astype(np.float64)
     truth = np.concatenate([drawn_targets, old + targets])
-    fixed = everything @ weight.T.astype(np.float64) + bias
+    fixed = everything @ head.weight.T.astype(np.float64) + head.bias
     # Fixed rows count together, as one logit; only that of the true class stays apart from it.
     together = np.logaddexp.reduce(fixed, axis=1)[:, None]
     own = np.take_along_axis(fixed, truth.clip(max=old - 1)[:, None], 1)[:, 0]
@@ -146,28 +182,6 @@ def fit_rows(
     offsets = flat[count * channels :] - rows @ center
     # As the checkpoint will hold them.
     return tuple(values.astype(np.float16).astype(np.float32) for values in (rows, offsets))
-
-
-def held_out_logits(
-    views: np.ndarray,
-    targets: np.ndarray,
-    groups: Sequence[str],
-    count: int,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    memory: Memory,
-    white: np.ndarray,
-) -> np.ndarray:
-    """The logits of each new photo, in the first of its views, by rows that were fitted without its
-    group, of up to `FOLDS` folds; see `fit_rows` for the arguments. Shape (photos, old classes +
-    count)."""
-    found = np.zeros((len(views), len(bias) + count))
-    folds = GroupKFold(min(FOLDS, len(set(groups))))
-    for fitted, kept in folds.split(views, targets, groups):
-        rows, offsets = fit_rows(views[fitted], targets[fitted], count, weight, bias, memory, white)
-        found[kept] = views[kept, 0] @ np.concatenate([weight, rows]).T
-        found[kept] += np.concatenate([bias, offsets])
-    return found
 
 
 def handicap(old_logits: np.ndarray, targets: np.ndarray, old: int) -> float:

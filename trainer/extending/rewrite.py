@@ -4,11 +4,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -29,26 +27,11 @@ from space.gate import GATE
 from space.labels import Car
 from space.memory import Memory, read_memory
 from trainer.evaluation.calibrate import fit_calibration
+from trainer.extending.head import Head
 from trainer.training.checkpoints import seal
 from trainer.training.graph import export
 
 _SAME = 0.9  # of the answers to held-out photos; half precision changes few of them
-
-
-@dataclass(frozen=True)
-class Head:
-    """A checkpoint's linear head.
-
-    Attributes:
-        name: of the layer in the network.
-        weight, bias: float32, shapes (classes, channels) and (classes,).
-        memory: of the checkpoint.
-    """
-
-    name: str
-    weight: np.ndarray
-    bias: np.ndarray
-    memory: Memory
 
 
 def open_head(checkpoint: Checkpoint) -> Head:
