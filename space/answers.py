@@ -87,7 +87,7 @@ class Recognition:
         plausible: the classes that the right one is among.
         error: why the photo could not be read, if so; all else is empty then.
         box: which car was named, as shares of the photo's width and height; None where the whole
-            photo was looked at.
+            photo was looked at, and where what was looked at is no car.
         cars_found: how many vehicles are in the photo; None where the checkpoint looks for none.
         catalogue: what the answer was confined to, as it was asked for; None for all classes.
     """

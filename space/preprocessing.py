@@ -15,6 +15,8 @@ from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.detector import Detector
 from space.transforms import seen_part, to_pixels
 
+SMALL = 0.05  # of the photo: where the most prominent car takes less, others are looked for
+
 
 @dataclass(frozen=True)
 class CarCrop:
@@ -77,18 +79,28 @@ class Preprocessor:
         self._to_pixels = to_pixels(data_config)
         self._detector = detector or Detector()
 
-    def __call__(self, picture: Image.Image) -> Prepared:
-        """The most prominent car of an upright RGB picture; all of it where none is found."""
+    def views(self, picture: Image.Image) -> list[Prepared]:
+        """What the car of an upright RGB picture may be.
+
+        Returns:
+            One view where the detector finds a car that is not `SMALL`, the most prominent one.
+            Else, since it passes over cars that are very close, cut off or far away, the whole
+            picture and wherever in it one may be.
+        """
         boxes = self.boxes(picture)
-        found = None if boxes is None else len(boxes)
-        box = boxes[0] if boxes else None
-        return Prepared(self.cut(picture, box), box, found)
+        if boxes is None:
+            return [Prepared(self.cut(picture, None))]
+        found = len(boxes)
+        if boxes and boxes[0].area >= SMALL:
+            return [Prepared(self.cut(picture, boxes[0]), boxes[0], found)]
+        return [Prepared(self.cut(picture, None), None, found)] + [
+            Prepared(self.cut(picture, maybe.box), maybe.box, found)
+            for maybe in self._detector.search(picture)
+        ]
 
     def each_car(self, picture: Image.Image) -> list[Prepared]:
-        """Every car that is found, the most prominent first; else the whole picture alone."""
-        boxes = self.boxes(picture)
-        if not boxes:
-            return [Prepared(self.cut(picture, None), cars_found=None if boxes is None else 0)]
+        """Every car that the detector finds, the most prominent first."""
+        boxes = self.boxes(picture) or []
         return [Prepared(self.cut(picture, box), box, len(boxes)) for box in boxes]
 
     def boxes(self, picture: Image.Image) -> list[Box] | None:

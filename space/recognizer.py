@@ -13,7 +13,7 @@ from PIL import Image
 
 from space.answers import YEAR, Recognition
 from space.boxes import Box
-from space.calibration import read_calibration, softmax
+from space.calibration import read_calibration
 from space.catalogue import choose, narrowed, read_items
 from space.checkpoints import Checkpoint, open_checkpoint
 from space.claims import Check, Claim, check
@@ -33,7 +33,6 @@ from space.verdict import DecisionRule
 
 # Photos that go through the network together when many are given; more gains nothing on a CPU.
 BATCH_SIZE = 16
-SMALL = 0.05  # of a car with less of the photo, and of the whole photo, the surer one is named
 
 
 class CarRecognizer:
@@ -194,11 +193,11 @@ class CarRecognizer:
     def predict_all(self, photo: PhotoSource, top_k: int = 5) -> list[Recognition]:
         """Names every car in a photo, the most prominent first.
 
-        Arguments and errors are those of `predict`. Where no car is found, or the checkpoint looks
-        for none, the list holds the one answer that `predict` gives.
+        Arguments and errors are those of `predict`. Where the detector finds no car, or the
+        checkpoint looks for none, the list holds the one answer that `predict` gives.
         """
         _check_top_k(top_k)
-        return self._recognize(self.preprocess.each_car(load_photo(photo)), top_k)
+        return self._recognize(self._each_car(photo), top_k)
 
     def predict_car(self, photos: Sequence[PhotoSource], top_k: int = 5) -> Recognition:
         """Names one car from several photos of it, as a listing has them; see `space.fusion`.
@@ -274,9 +273,7 @@ class CarRecognizer:
 
         A photo that cannot be read has one answer, with its `error`.
         """
-        return self._stream(
-            photos, top_k, lambda photo: self.preprocess.each_car(load_photo(photo))
-        )
+        return self._stream(photos, top_k, self._each_car)
 
     def prepare(self, photo: PhotoSource, box: Box | None = None) -> Prepared:
         """Makes a photo, or the car at `box` in it, ready for the network.
@@ -287,13 +284,15 @@ class CarRecognizer:
         picture = load_photo(photo)
         if box is not None:
             return Prepared(self.preprocess.cut(picture, box), box)
-        prepared = self.preprocess(picture)
-        if prepared.box is None or prepared.box.area >= SMALL:
-            return prepared
-        # It may be a car in the background of one so close that the detector does not find it.
-        whole = prepared._replace(pixels=self.preprocess.cut(picture, None), box=None)
-        sure = softmax(self.infer([prepared, whole]).logits).max(axis=1)
-        return prepared if sure[0] >= sure[1] else whole
+        views = self.preprocess.views(picture)
+        if len(views) == 1:
+            return views[0]
+        # The best logit is what is low for photos of other things (Hendrycks et al. 2022).
+        return views[int(self.infer(views).logits.max(axis=1).argmax())]
+
+    def _each_car(self, photo: PhotoSource) -> list[Prepared]:
+        picture = load_photo(photo)
+        return self.preprocess.each_car(picture) or [self.prepare(picture)]
 
     def forward(self, pixels: np.ndarray) -> Outputs:
         """One pass of the network; its softmax of the logits is the `score` of every prediction.
@@ -345,10 +344,13 @@ class CarRecognizer:
         """The answers to what the network made of photos, or of parts of them."""
         refusals = self.refusals(outputs.features)
         answers = self.rule.recognitions(self._confined(outputs.logits), refusals, top_k)
-        return [
-            replace(answer, box=part.box, cars_found=part.cars_found, catalogue=self.catalogue)
-            for answer, part in zip(answers, prepared, strict=True)
-        ]
+        named = []
+        for answer, part, refusal in zip(answers, prepared, refusals, strict=True):
+            box, found = part.box, part.cars_found
+            if box and found == 0:  # what may be a car is one if the gate says so
+                box, found = (None, 0) if refusal else (box, 1)
+            named.append(replace(answer, box=box, cars_found=found, catalogue=self.catalogue))
+        return named
 
     def _confined(self, logits: np.ndarray) -> np.ndarray:
         """The logits of the catalogue's classes."""

@@ -12,8 +12,18 @@ from PIL import Image
 
 from benchmarks.drawn_car import draw_car as draw_benchmark_car
 from space.boxes import WHOLE, Box, corners, crop, grown
-from space.detector import MAX_CARS, MAX_OVERLAP, MIN_SCORE, NANODET, Detection, Detector
+from space.detector import (
+    DOUBTFUL_SCORE,
+    MAX_CARS,
+    MAX_DOUBTFUL,
+    MAX_OVERLAP,
+    MIN_SCORE,
+    NANODET,
+    Detection,
+    Detector,
+)
 from space.photos import load_photo
+from space.preprocessing import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +119,34 @@ def test_photos_without_a_vehicle_give_no_box(detector, scenery):
 @pytest.mark.parametrize("size", [(1024, 683), (4032, 3024)])
 def test_the_drawn_car_of_the_benchmarks_is_found(detector, size, seed):
     (found,) = detector.detect(draw_benchmark_car(seed, size))
-    assert found.box.area > 0.3
+    assert found.box.area > SMALL
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (417, 2)])
 def test_odd_sizes_are_no_error(detector, size):
     assert detector.detect(Image.new("RGB", size, "gray")) == []
+    assert detector.search(Image.new("RGB", size, "gray")) == []
 
 
 def test_a_small_car_in_a_scene_is_found_where_it_stands(detector, cars, scenery):
     picture, (place,) = scene(scenery[0], cars[:1], [(700, 450, 300)])
     assert overlap(detector.detect(picture)[0].box, place) > 0.7
+
+
+def test_a_search_finds_what_one_look_passes_over(detector, cars, scenery):
+    found = 0
+    for number in range(12):
+        picture, (place,) = scene(scenery[number], cars[number % 3 :][:1], [(700, 450, 150)])
+        search = detector.search(picture)
+        assert len(search) <= MAX_DOUBTFUL
+        assert [item.score for item in search] == sorted((s.score for s in search), reverse=True)
+        for item in search:
+            assert 0 <= item.box.left < item.box.right <= 1
+            assert 0 <= item.box.upper < item.box.lower <= 1
+            assert item.score >= DOUBTFUL_SCORE
+        found += any(overlap(item.box, place) > 0.6 for item in search)
+    assert found >= 11
+    assert detector.search(Image.new("RGB", (300, 200), "gray")) == []
 
 
 def test_every_car_of_a_scene_is_found_the_largest_first(detector, cars, scenery):

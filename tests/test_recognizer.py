@@ -15,11 +15,12 @@ from conftest import SIGHTS, TINY_LABELS, FoundAt, calibrate, draw_car
 from PIL import ExifTags, Image
 from test_checkpoints import change_config
 
-from space.answers import Plausible, Recognition
-from space.boxes import Box, corners, crop
+from space.answers import REJECTED, Plausible, Recognition
+from space.boxes import WHOLE, Box, corners, crop
+from space.detector import Detection
 from space.errors import CheckpointError, PhotoError
 from space.explain import MAX_SIDE
-from space.gate import KINDS
+from space.gate import CAR, KINDS, OTHER
 from space.labels import parse_label
 from space.photos import load_photo
 from space.preprocessing import CarCrop, Preprocessor
@@ -511,22 +512,38 @@ def test_whatever_one_photo_raises_is_its_row(tiny_recognizer, monkeypatch):
     ]  # fmt: skip
 
 
-def test_of_a_small_car_and_the_whole_photo_the_surer_view_is_taken(tiny_checkpoint):
+def test_of_what_may_be_the_car_the_view_with_the_best_logit_is_taken(tiny_checkpoint):
     recognizer = CarRecognizer.from_pretrained(tiny_checkpoint)
-    box = Box(0.7, 0.7, 0.9, 0.9)
-    preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), FoundAt(box))
+    small, doubtful = Box(0.7, 0.7, 0.9, 0.9), Box(0.1, 0.1, 0.6, 0.7)
+    detector = FoundAt(small)
+    detector.search = lambda picture: [Detection(doubtful, 0.3), Detection(small, 0.2)]
+    preprocess = Preprocessor(recognizer.data_config, CarCrop(0.0), detector)
     recognizer.preprocess = preprocess
     taken = set()
     for number in range(20):
         picture = draw_car(number, size=(320, 240))
-        views = [preprocess.cut(picture, view) for view in (box, None)]
-        scores = [recognizer.forward(view[None]).logits for view in views]
-        car, whole = (float((np.exp(each) / np.exp(each).sum()).max()) for each in scores)
+        views = (None, doubtful, small)
+        logits = [
+            float(recognizer.forward(preprocess.cut(picture, view)[None]).logits.max())
+            for view in views
+        ]
         prepared = recognizer.prepare(picture)
-        assert (prepared.box is None, prepared.cars_found) == (whole > car, 1)
+        assert (prepared.box, prepared.cars_found) == (views[int(np.argmax(logits))], 1)
         assert recognizer.predict(picture).box == prepared.box
         taken.add(prepared.box)
-    assert taken == {box, None}
+    assert len(taken) > 1
+
+
+def test_what_may_be_a_car_is_one_if_the_gate_says_so(finding, scene):
+    """The detector is sure of none; what the network then sees of the photo is a car, or not."""
+    recognizer = finding()
+    sights = {kind: SIGHTS[kind] for kind in (CAR, OTHER)}
+    for kind, picture in sights.items():
+        recognizer.preprocess._detector.search = lambda picture: [Detection(WHOLE, 0.2)]
+        views = recognizer.preprocess.views(picture)
+        answer = recognizer._recognize([views[1]], 5)[0]
+        assert (answer.verdict == REJECTED) == (kind == OTHER)
+        assert (answer.box, answer.cars_found) == ((WHOLE, 1) if kind == CAR else (None, 0))
 
 
 def test_a_car_that_fills_a_twentieth_is_taken_without_a_second_look(tiny_checkpoint):
