@@ -8,6 +8,8 @@ plausible     for each coverage the least probability of a class in the set (Sad
               2019, arXiv:1609.00451)
 known         the least logit of the best class with which a car counts as one of the classes, for
               checkpoints without a gate
+familiar      the least logit of the best class with which an answer may be tagged: below it, it may
+              be a car of no known class
 gate          the least probability of "car" in `space.gate`
 files         the SHA-256 of every other file that takes part in answers
 fusion        how several photos of one car are put together, see `space.fusion`
@@ -70,6 +72,7 @@ class Calibration:
             photos never reach the target.
         plausible: coverage, such as "0.95", to least probability.
         known: least logit of the best class; None when nothing is rejected for it.
+        familiar: least logit of the best class; None when nothing is left untagged for it.
         gate: least probability of "car"; None when the checkpoint has no gate.
         fusion: 0 to 1.
         agrees, contradicts: None when neither is ever sure enough.
@@ -80,6 +83,7 @@ class Calibration:
     thresholds: Mapping[str, Mapping[str, float | None]]
     plausible: Mapping[str, float]
     known: float | None = None
+    familiar: float | None = None
     gate: float | None = None
     fusion: float = 0.0
     agrees: float | None = None
@@ -96,8 +100,9 @@ class Calibration:
         for name in (*self.thresholds, *self.plausible):
             if not 0 < float(name) < 1:
                 raise ValueError(f"{name!r} is not a share between 0 and 1")
-        if self.known is not None:
-            _number(self.known)
+        for logit in (self.known, self.familiar):
+            if logit is not None:
+                _number(logit)
 
     def as_json(self) -> dict[str, Any]:
         """What `read_calibration` reads, but for `weights_sha256`: the hash of the weights."""
@@ -147,6 +152,7 @@ def read_calibration(folder: Path) -> Calibration | None:
             known=content["known"],
             gate=content["gate"],
             # Checkpoints from before these were measured have none of them.
+            familiar=content.get("familiar"),
             fusion=content.get("fusion", 0.0),
             agrees=content.get("agrees"),
             contradicts=content.get("contradicts"),

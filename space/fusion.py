@@ -18,11 +18,13 @@ def fuse(logits: np.ndarray, areas: np.ndarray, calibration: Calibration | None)
         areas: the share of each photo that the car takes, above 0, shape (photos,).
 
     Returns:
-        Shape (1, classes); a single photo's own logits come back but for a constant.
+        Shape (1, classes); a single photo's own logits come back.
     """
     temperature = calibration.temperature if calibration else 1.0
     power = calibration.fusion if calibration else 0.0
     logs = log_softmax(logits / temperature)
     weights = np.exp(logs.max(axis=1)) * np.sqrt(areas)
-    mean = weights @ logs / weights.sum()
-    return (temperature * len(logits) ** power * mean)[None]
+    shares = weights / weights.sum()
+    # How large logits are says how familiar the car is; the probabilities do not.
+    size = shares @ (logits / temperature - logs)[:, 0]
+    return (temperature * (len(logits) ** power * (shares @ logs) + size))[None]

@@ -29,6 +29,7 @@ _UNCALIBRATED = (
     "the checkpoint has no calibration.json: its confidences are uncalibrated, and nothing is "
     "tagged without a look"
 )
+UNFAMILIAR = "this may be a car that the checkpoint does not know"
 WORTH_NAMING = 0.01  # the least probability of a year or a model that a doubt speaks of
 _TINY = 1e-300  # in place of zero below a fraction
 
@@ -105,13 +106,14 @@ class DecisionRule:
         raw = softmax(logits)
         sets = self.plausible(logits)
         unlike = f"this is unlike all {len(self.labels)} classes that the checkpoint knows"
-        unknown = self.unknown(logits)
+        unknown, familiar = self.unknown(logits), self.familiar(logits)
         return [
             self._recognition(
                 {level: scores[level][row] for level in LEVELS},
                 raw[row],
                 sets[row],
                 refusals[row] or (unlike if unknown[row] else None),
+                bool(familiar[row]),
                 top_k,
             )
             for row in range(len(logits))
@@ -128,12 +130,20 @@ class DecisionRule:
         best = logits.max(axis=1)
         return np.zeros(len(best), bool) if known is None else best < known
 
+    def familiar(self, logits: np.ndarray) -> np.ndarray:
+        """Which photos are enough like a class to be tagged, by the best logit; bool, shape
+        (photos,)."""
+        least = self.calibration.familiar if self.calibration else None
+        best = logits.max(axis=1)
+        return np.ones(len(best), bool) if least is None else best >= least
+
     def _recognition(
         self,
         scores: dict[str, np.ndarray],
         raw: np.ndarray,
         inside: np.ndarray,
         refusal: str | None,
+        familiar: bool,
         top_k: int,
     ) -> Recognition:
         ranked = _best(scores[YEAR])
@@ -151,11 +161,13 @@ class DecisionRule:
             self.coverage if self.calibration else None,
         )
         finest = YEAR if best.year is not None else MODEL if best.model else MAKE
-        level = self._level(scores, ranked[0][0], finest)
+        level = self._level(scores, ranked[0][0], finest) if familiar else None
         if refusal:
             verdict, reason, level = REJECTED, refusal, None
         elif self.calibration is None:
             verdict, reason = REVIEW, _UNCALIBRATED
+        elif not familiar:
+            verdict, reason = REVIEW, UNFAMILIAR
         elif level == finest:
             # Of validation photos, for that is where the threshold was seen to hold.
             share = _percent(self.precision)
@@ -298,9 +310,10 @@ def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> f
     reached: 98% takes 50.
 
     Args:
-        confidence, right: shape (photos,).
+        confidence, right: shape (photos,); photos below 0 take no part.
         target: below 1.
     """
+    confidence, right = confidence[confidence >= 0], right[confidence >= 0]
     order = np.argsort(-confidence, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     values = confidence[order]
@@ -312,15 +325,17 @@ def fit_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> f
 
 
 def chain(rule: DecisionRule, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """For each level how sure the best class's make, model and year are, shape (photos,)."""
+    """For each level how sure the best class's make, model and year are, shape (photos,); -1 where
+    the car may be of no class, so that it reaches no threshold."""
     scores = rule.confidences(logits)
     best = logits.argmax(axis=1)
-    return {
-        level: np.take_along_axis(scores[level], rule.levels.index[level][best][:, None], 1)[
-            :, 0
-        ].clip(max=1)
-        for level in LEVELS
-    }
+    unfamiliar = ~rule.familiar(logits)
+    sure = {}
+    for level in LEVELS:
+        index = rule.levels.index[level][best][:, None]
+        sure[level] = np.take_along_axis(scores[level], index, 1)[:, 0].clip(max=1)
+        sure[level][unfamiliar] = -1
+    return sure
 
 
 def right_at(levels: Levels, logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,6 +22,9 @@ COVERAGES = (0.9, 0.95, 0.99)
 # The share of each dataset's validation photos that may count as no known car for their best logit
 # alone. Small, because unknown cars look much like known ones, see `benchmarks.unknown`.
 UNKNOWN_SHARE = 0.002
+# The share of right answers to validation photos that are not tagged because the car may be of no
+# known class. Chosen on cars that a network never saw, see docs/EXPERIMENTS.md.
+UNFAMILIAR_SHARE = 0.07
 _FOLDS = 5
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the number of photos of one car
 CLAIMS = 0.98  # how often agreeing with, and contradicting, a seller should be right
@@ -65,6 +68,7 @@ def fit_calibration(
         plausible,
         # A gate refuses all but a few of what such a limit would, and costs fewer cars.
         known=fit_known(logits, sources) if gate is None else None,
+        familiar=fit_familiar(logits, targets),
         gate=gate,
     )
     rule = DecisionRule(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
@@ -86,6 +90,13 @@ def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
     return min(
         float(np.quantile(best[sources == name], UNKNOWN_SHARE)) for name in np.unique(sources)
     )
+
+
+def fit_familiar(logits: np.ndarray, targets: np.ndarray) -> float | None:
+    """The limit for the best logit below which `UNFAMILIAR_SHARE` of the right answers lie; None
+    without any."""
+    right = logits.argmax(axis=1) == targets
+    return float(np.quantile(logits[right].max(axis=1), UNFAMILIAR_SHARE)) if right.any() else None
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
