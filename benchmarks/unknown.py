@@ -5,13 +5,15 @@ trained, measured and rid of the outputs that nothing taught, so that RUN/known 
 has never seen these cars; `benchmarks.extend` adds them to it. Here it is told what happens to them
 before that: how many are tagged or rejected, and how well scores tell them from known cars: the
 best logit (Hendrycks et al. 2022, arXiv:1911.11132), the best probability (Hendrycks and Gimpel
-2017, arXiv:1610.02136) and the energy (Liu et al. 2020, arXiv:2010.03759). A finished training is
-kept, so that the command can go on where it stopped; the result is written to
-benchmarks/unknown.json.
+2017, arXiv:1610.02136) and the energy (Liu et al. 2020, arXiv:2010.03759). All that is of test
+photos. Others choose the share of right answers that the limit for the best logit keeps from being
+tagged. A finished training is kept, so that the command can go on where it stopped; the result is
+written to benchmarks/unknown.json.
 """
 
 import argparse
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from trainer.data.dataset import load_data
 from trainer.data.options import add_cache_options, add_data_options, cache_of, columns_of
 from trainer.data.sources import read_sources
 from trainer.data.splits import EXCLUDED, TEST, Photo, read_split, write_split
+from trainer.evaluation.calibrate import fit_calibration
 from trainer.evaluation.measure import measure_accuracy, measure_verdicts, recognize
 from trainer.evaluation.metrics import Estimate
 from trainer.evaluation.predictions import (
@@ -45,6 +48,7 @@ from trainer.training.run import train
 
 RESULT = Path(__file__).with_name("unknown.json")
 EVERY = 8  # one class in so many is left out
+SHARES = (0.0, 0.02, 0.05, 0.07, 0.1)  # of right answers that may be kept from being tagged
 RECIPE = "photos"
 CHANGED = {
     "model": "tf_efficientnet_lite1",
@@ -74,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recognizer = CarRecognizer.from_pretrained(options.out / "known")
     known, new = split_by_class(recognizer, options)
     tested = [photo for photo in known if photo.split == TEST]
+    for_choice = [photo for photo in new if photo.split != TEST]
+    new_tested = [photo for photo in new if photo.split == TEST]
     write_json(
         RESULT,
         {
@@ -87,8 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 recognizer,
                 tested,
                 predict_photos(recognizer, [photo.read for photo in tested], "known"),
-                new,
-                predict_photos(recognizer, [photo.read for photo in new], "unknown"),
+                new_tested,
+                predict_photos(recognizer, [photo.read for photo in new_tested], "unknown"),
+            ),
+            "choice": compare_shares(
+                recognizer,
+                for_choice,
+                predict_photos(recognizer, [photo.read for photo in for_choice], "for the choice"),
             ),
             "git_revision": git_revision(),
         },
@@ -190,8 +201,7 @@ def measure(
 
     Args:
         known, predicted: test photos of known classes.
-        new, predicted_new: photos of other classes; none of them was trained on, so that those of
-            all parts of the split count.
+        new, predicted_new: photos of other classes.
     """
     targets = np.array([photo.target for photo in known])
     groups = [photo.group for photo in known]
@@ -222,6 +232,49 @@ def measure(
         },
         "unknown": by_source,
     }
+
+
+def compare_shares(
+    recognizer: CarRecognizer, new: Sequence[NewPhoto], predicted: Predictions
+) -> list[dict[str, Any]]:
+    """How many cars are tagged by the share of right answers that the best logit may keep from it.
+
+    Of known classes these are the held-out photos that calibrate the checkpoint.
+
+    Args:
+        new, predicted: photos of other classes.
+    """
+    memory, rule = recognizer.memory, recognizer.rule
+    assert memory
+    assert rule.calibration
+    groups = [str(group) for group in memory.groups]
+    right = memory.logits.argmax(axis=1) == memory.targets
+    rows = []
+    for share in SHARES:
+        calibration = fit_calibration(
+            recognizer.labels, recognizer.cars, memory.logits, memory.targets, groups,
+            memory.sources, rule.calibration.gate, unfamiliar_share=share,
+        )  # fmt: skip
+        other = copy(recognizer)
+        other.rule = replace(rule, calibration=calibration)
+        known = other.rule.recognitions(memory.logits, [None] * len(memory.logits), 1)
+        verdicts = np.array([answer.verdict for answer in recognize(other, predicted)])
+        rows.append(
+            {
+                "share": share,
+                "known": measure_verdicts(known, right, groups),
+                "unknown": {
+                    source: _tagged(verdicts, new, source)
+                    for source in sorted({photo.source for photo in new})
+                },
+            }
+        )
+    return rows
+
+
+def _tagged(verdicts: np.ndarray, new: Sequence[NewPhoto], source: str) -> dict[str, float]:
+    mine = [number for number, photo in enumerate(new) if photo.source == source]
+    return Estimate.of_marks(verdicts[mine] == AUTO_TAG, [new[number].group for number in mine])
 
 
 def _max_logit(logits: np.ndarray, axis: int) -> np.ndarray:

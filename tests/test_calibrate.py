@@ -14,8 +14,10 @@ from space.levels import Levels
 from space.verdict import DecisionRule, chain, fit_threshold, right_at
 from trainer.evaluation.calibrate import (
     COVERAGES,
+    UNFAMILIAR_SHARE,
     fit_calibration,
     fit_confidence,
+    fit_familiar,
     fit_known,
     fit_temperature,
 )
@@ -175,6 +177,22 @@ def test_calibration_never_changes_the_answer(judged):
     assert np.array_equal(
         rule.confidences(logits)[YEAR].argmax(axis=1), raw.confidences(logits)[YEAR].argmax(axis=1)
     )
+
+
+def test_few_right_answers_are_kept_from_being_tagged_by_their_best_logit(judged):
+    rule, logits, targets = judged
+    right = logits.argmax(axis=1) == targets
+    unfamiliar = ~rule.familiar(logits)
+    # Of other photos than those that the limit was fitted on.
+    assert unfamiliar[right].mean() == pytest.approx(UNFAMILIAR_SHARE, abs=0.03)
+    for sure in chain(rule, logits).values():
+        assert ((sure < 0) == unfamiliar).all()
+    for level, threshold in rule.calibration.thresholds["0.9"].items():
+        assert threshold > 0, level
+
+
+def test_without_a_right_answer_nothing_is_familiar_or_not():
+    assert fit_familiar(np.eye(3), np.array([1, 2, 0]), 0.1) is None
 
 
 def test_few_known_cars_count_as_unknown_and_none_where_there_is_a_gate(judged):

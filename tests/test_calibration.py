@@ -92,7 +92,7 @@ def test_file_that_is_no_calibration_is_refused(calibrated_folder, content):
         CarRecognizer.from_pretrained(calibrated_folder)
 
 
-OPTIONAL = ("fusion", "agrees", "contradicts")  # newer than many checkpoints
+OPTIONAL = ("familiar", "fusion", "agrees", "contradicts")  # newer than many checkpoints
 
 
 @pytest.mark.parametrize("key", sorted({*DEFAULT.as_json(), "weights_sha256"}.difference(OPTIONAL)))

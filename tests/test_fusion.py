@@ -18,8 +18,17 @@ LOGITS = RNG.normal(size=(5, 7))
 
 
 def test_one_photo_stays_as_it_is():
-    fused = fuse(LOGITS[:1], np.ones(1), None)
-    np.testing.assert_allclose(softmax(fused), softmax(LOGITS[:1]))
+    for calibration in (None, replace(DEFAULT, temperature=1.7, fusion=0.5)):
+        np.testing.assert_allclose(fuse(LOGITS[:1], np.ones(1), calibration), LOGITS[:1])
+
+
+def test_photos_together_are_as_familiar_as_they_are_on_average():
+    """Sharpening makes an answer surer, and not the car more like a known one."""
+    for power in (0.0, 1.0):
+        rule = replace(DEFAULT, temperature=1.0, fusion=power)
+        same = fuse(np.repeat(LOGITS[:1], 4, axis=0), np.ones(4), rule)
+        far = fuse(np.repeat(LOGITS[:1] - 5, 4, axis=0), np.ones(4), rule)
+        np.testing.assert_allclose(far, same - 5)
 
 
 def test_photos_in_any_order_and_doubled_say_the_same():

@@ -10,7 +10,7 @@ from space.answers import AUTO_TAG, LEVELS, MAKE, MODEL, REJECTED, REVIEW, YEAR,
 from space.calibration import Calibration, ConfidenceMap, softmax
 from space.labels import Car
 from space.levels import Levels
-from space.verdict import DecisionRule
+from space.verdict import UNFAMILIAR, DecisionRule
 
 CARS = (
     Car("Audi", "A4 Sedan", 2008),
@@ -54,6 +54,19 @@ def answer(*probabilities: float, top_k: int = 5, refusal=None, **options) -> Re
 
 def with_thresholds(make: float | None, model: float | None, year: float | None) -> Calibration:
     return replace(PLAIN, thresholds={"0.98": {MAKE: make, MODEL: model, YEAR: year}})
+
+
+def test_a_car_unlike_known_ones_is_not_tagged_however_sure_the_answer_is():
+    logits = 20 * np.eye(len(CARS))[:1]
+    for shift, familiar in ((0.0, True), (-15.0, False)):  # the probabilities are the same
+        decided = rule(replace(PLAIN, familiar=10.0))
+        (found,) = decided.recognitions(logits + shift, [None], 5)
+        assert found.predictions[0].confidence > 0.99
+        assert found.verdict == (AUTO_TAG if familiar else REVIEW)
+        assert found.level == (YEAR if familiar else None)
+        assert (found.reason == UNFAMILIAR) != familiar
+    (found,) = decided.recognitions(logits - 15, ["no car"], 5)
+    assert (found.verdict, found.reason) == (REJECTED, "no car")
 
 
 # Confidences
@@ -176,7 +189,7 @@ def test_level_is_reached_exactly_at_its_threshold(thresholds, verdict, level):
     asked = rule(with_thresholds(*thresholds))
     scores = {level: values[0] for level, values in asked.levels.sums(exact).items()}
     assert [float(scores[lvl].max()) for lvl in LEVELS] == [0.9375, 0.875, 0.75]
-    found = asked._recognition(scores, exact[0], exact[0] > 0.1, None, 5)
+    found = asked._recognition(scores, exact[0], exact[0] > 0.1, None, True, 5)
     assert (found.verdict, found.level) == (verdict, level)
 
 

@@ -21,6 +21,7 @@ from space.claims import Check
 from space.errors import MarqueError
 from space.explain import HeatMap, heat_map
 from space.gate import OTHER, PART, REASONS
+from space.verdict import UNFAMILIAR
 from space.web import batch, sessions
 from space.web.about import about_html
 from space.web.answer import answer_html, check_html, figure_html, heat_html, refused_html
@@ -126,6 +127,12 @@ def test_an_uncalibrated_answer_says_so():
     markup = answer_html(recognition("review", None), False, ENGLISH)
     assert "never calibrated" in markup
     assert "<bdi>Audi A4 Sedan, 2012</bdi>" in markup
+
+
+def test_a_car_that_may_be_of_no_known_class_is_named_with_that_doubt():
+    markup = answer_html(recognition("review", None, reason=UNFAMILIAR), True, ENGLISH)
+    assert "Perhaps Audi A4 Sedan, 2012" in text_of(markup)
+    assert "a car that I do not know" in text_of(markup)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from space.boxes import Box
 from space.claims import AGREES, CONTRADICTS, MODEL_UNKNOWN, Check
 from space.explain import HeatMap, for_screen
 from space.gate import OTHER, PART, REASONS
+from space.verdict import UNFAMILIAR
 from space.web.strings import Language
 
 _NAMED = 5  # plausible classes that are named; the others are counted
@@ -83,6 +84,8 @@ def answer_html(recognition: Recognition, calibrated: bool, language: Language) 
     elif recognition.verdict == AUTO_TAG:
         promised = language.say("percent", number=recognition.reason.split("%")[0])
         notes.append(language.html("measured", percent=promised))
+    elif recognition.reason == UNFAMILIAR:
+        notes.append(language.html("unfamiliar"))
     if recognition.catalogue:
         notes.append(language.html("only_among", catalogue=recognition.catalogue))
     body = (

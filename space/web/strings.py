@@ -70,6 +70,11 @@ _SAID: dict[str, tuple[str, str, str]] = {
         "Sûr de cela seulement. Elle ressemble le plus à {label}.",
         "متأكد من هذا فقط. وهي أشبه ما تكون بـ {label}.",
     ),
+    "unfamiliar": (
+        "It may also be a car that I do not know.",
+        "C’est peut-être aussi une voiture que je ne connais pas.",
+        "وقد تكون أيضًا سيارة لا أعرفها.",
+    ),
     "perhaps": ("Perhaps {label}", "Peut-être {label}", "ربما {label}"),
     "make": ("Make", "Marque", "الصانع"),
     "model": ("Model", "Modèle", "الطراز"),

@@ -39,6 +39,7 @@ def fit_calibration(
     sources: np.ndarray,
     gate: float | None = None,
     areas: np.ndarray | None = None,
+    unfamiliar_share: float = UNFAMILIAR_SHARE,
 ) -> Calibration:
     """Calibrates a checkpoint.
 
@@ -50,6 +51,7 @@ def fit_calibration(
         sources: the dataset of each photo, shape (photos,).
         gate: the threshold of its gate, see `trainer.evaluation.rejection`.
         areas: the share of each photo that the car takes, shape (photos,); all of it by default.
+        unfamiliar_share: of the right answers, may not be tagged for their best logit.
     """
     levels = Levels(cars)
     temperature = fit_temperature(logits, targets)
@@ -68,7 +70,7 @@ def fit_calibration(
         plausible,
         # A gate refuses all but a few of what such a limit would, and costs fewer cars.
         known=fit_known(logits, sources) if gate is None else None,
-        familiar=fit_familiar(logits, targets),
+        familiar=fit_familiar(logits, targets, unfamiliar_share),
         gate=gate,
     )
     rule = DecisionRule(tuple(labels), tuple(cars), levels, draft, PRECISIONS[0], COVERAGES[0])
@@ -92,11 +94,11 @@ def fit_known(logits: np.ndarray, sources: np.ndarray) -> float:
     )
 
 
-def fit_familiar(logits: np.ndarray, targets: np.ndarray) -> float | None:
-    """The limit for the best logit below which `UNFAMILIAR_SHARE` of the right answers lie; None
-    without any."""
+def fit_familiar(logits: np.ndarray, targets: np.ndarray, share: float) -> float | None:
+    """The limit for the best logit below which this share of the right answers lies; None where no
+    answer is right."""
     right = logits.argmax(axis=1) == targets
-    return float(np.quantile(logits[right].max(axis=1), UNFAMILIAR_SHARE)) if right.any() else None
+    return float(np.quantile(logits[right].max(axis=1), share)) if right.any() else None
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
