@@ -21,7 +21,7 @@ MIN_SCORE = 0.35  # from which on something counts as a vehicle
 DOUBTFUL_SCORE = 0.15  # from which on something may be one where no other is found
 MAX_OVERLAP = 0.5  # intersection over union from which on two boxes are the same vehicle
 MAX_CARS = 12
-MAX_DOUBTFUL = 3  # like DOUBTFUL_SCORE chosen on validation photos by benchmarks/search.py
+MAX_DOUBTFUL = 3  # like DOUBTFUL_SCORE chosen on validation photos, see docs/EXPERIMENTS.md
 QUARTER = 0.6  # of width and height; four quarters of a photo overlap by a third of that
 
 _MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # of blue, green and red

@@ -287,8 +287,12 @@ class CarRecognizer:
         views = self.preprocess.views(picture)
         if len(views) == 1:
             return views[0]
-        # The best logit is what is low for photos of other things (Hendrycks et al. 2022).
-        return views[int(self.infer(views).logits.max(axis=1).argmax())]
+        outputs = self.infer(views)
+        if self.gate:
+            scores = self.gate.probabilities(outputs.features)[:, 0]
+        else:  # the best logit is low for photos of other things (Hendrycks et al. 2022)
+            scores = outputs.logits.max(axis=1)
+        return views[int(scores.argmax())]
 
     def _each_car(self, photo: PhotoSource) -> list[Prepared]:
         picture = load_photo(photo)

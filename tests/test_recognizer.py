@@ -534,6 +534,20 @@ def test_of_what_may_be_the_car_the_view_with_the_best_logit_is_taken(tiny_check
     assert len(taken) > 1
 
 
+@pytest.mark.parametrize("kinds", [(CAR, OTHER), (OTHER, CAR), (OTHER, OTHER)])
+def test_with_a_gate_the_view_that_looks_most_like_a_car_is_taken(finding, kinds):
+    recognizer = finding()
+    halves = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
+    picture = Image.new("RGB", (320, 160))
+    for place, kind in enumerate(kinds):
+        picture.paste(SIGHTS[kind].resize((160, 160)), (160 * place, 0))
+    recognizer.preprocess._detector.search = lambda picture: [Detection(b, 0.2) for b in halves]
+    answer = recognizer.predict(picture)
+    expected = halves[kinds.index(CAR)] if CAR in kinds else None
+    assert (answer.box, answer.cars_found) == (expected, int(CAR in kinds))
+    assert (answer.verdict == REJECTED) == (expected is None)
+
+
 def test_what_may_be_a_car_is_one_if_the_gate_says_so(finding, scene):
     """The detector is sure of none; what the network then sees of the photo is a car, or not."""
     recognizer = finding()

@@ -1,6 +1,7 @@
 """The gate: what teaches it, what judges it, and that the two are kept apart."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,18 @@ def test_photos_that_teach_are_judged_by_gates_they_did_not_teach():
     taught = fit_gate([gate_data(CAR, 200, 0), parts, gate_data(OTHER, 60, 2)])
     assert scores[:30].max() < scores[30:].min()
     assert (scores[30:] > taught.probabilities(odd.features)[:, 0]).all()
+
+
+def test_a_photo_is_judged_by_what_looks_most_like_a_car_in_it(samples):
+    gate = fit_gate(samples)
+    other, car = (gate_data(kind, 2, 5).features for kind in (OTHER, CAR))
+    views = other[:1], np.stack([other[1], car[1]])
+    hidden = GateData(OTHER, "o", other, np.zeros((2, 2)), ("a", "b"), views=views)
+    plain = replace(hidden, views=())
+    np.testing.assert_allclose(plain.scores(gate), gate.probabilities(other)[:, 0])
+    assert hidden.scores(gate)[0] == pytest.approx(plain.scores(gate)[0])
+    assert hidden.scores(gate)[1] == pytest.approx(gate.probabilities(car[1:])[0, 0])
+    assert hidden.only(np.array([1])).scores(gate) == hidden.scores(gate)[1:]
 
 
 def test_one_group_alone_is_judged_without_it(samples):

@@ -27,7 +27,7 @@ import numpy as np
 
 from space.checkpoints import CALIBRATION, METRICS, WEIGHTS, file_hash, write_json
 from space.errors import DataError, MarqueError
-from space.gate import GATE, FeatureGate
+from space.gate import GATE
 from space.recognizer import CarRecognizer
 from space.walk import user_path
 from trainer.data.options import add_data_options, columns_of
@@ -119,12 +119,14 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     tested = [photo for photo in photos if photo.split == options.split]
     if not tested:
         raise DataError(f"{_split_name(options)} has no {options.split} photo")
-    # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
-    predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     others = read_others(options.others) if options.others else []
     samples = _gate_data(recognizer, photos, others, options.non_exteriors)
+    if samples and not options.keep_calibration:
+        recognizer.gate = rejection.fit_gate(samples)  # it says where in a photo the car is
+    # Before anything is written: a photo that cannot be read leaves the checkpoint as it was.
+    predictions = predict_photos(recognizer, [photo.read for photo in tested], options.split)
     if not options.keep_calibration:
-        calibrate(recognizer, options.checkpoint, photos, samples, options.split_file)
+        calibrate(recognizer, options.checkpoint, photos, options.split_file)
         recognizer = CarRecognizer.from_pretrained(options.checkpoint)
     metrics: dict[str, Any] = {
         "split": {
@@ -193,7 +195,7 @@ def _gate_data(
     """What the gate learns from; nothing without photos of other things."""
     if not others:
         return []
-    samples = rejection.cars_and_parts(recognizer, photos, others)
+    samples = rejection.cars_and_parts(recognizer, photos)
     samples.append(rejection.drawn(recognizer))
     samples.append(rejection.augmented(recognizer, rejection.OTHER, rejection.OTHERS, others))
     if non_exteriors:
@@ -217,10 +219,9 @@ def calibrate(
     recognizer: CarRecognizer,
     folder: Path,
     photos: Sequence[LabeledPhoto],
-    samples: Sequence[GateData],
     split_file: Path | None,
 ) -> None:
-    """Writes calibration.json, and gate.safetensors if there are samples for a gate.
+    """Writes calibration.json, and gate.safetensors if the recognizer has a gate.
 
     Raises:
         DataError: there are no validation photos.
@@ -234,11 +235,8 @@ def calibrate(
         )
     predictions = predict_photos(recognizer, [photo.read for photo in chosen], VALIDATION)
     sources = np.array([photo.source for photo in chosen])
-    gate: FeatureGate | None = None
-    threshold = None
-    if samples:
-        gate = rejection.fit_gate(samples)
-        threshold = rejection.fit_threshold(gate, predictions.features)
+    gate = recognizer.gate
+    threshold = rejection.fit_threshold(gate, predictions.features) if gate else None
     calibration = fit_calibration(
         recognizer.labels,
         recognizer.cars,

@@ -3,19 +3,20 @@
 It is a linear classifier on what the network sees anyway (`space.gate.FeatureGate`), with three
 answers: a car from outside, the inside or a part of one, something else. It learns
 
-- cars from training photos, a third of them corrupted in the ways of `robustness`, or it would
-  refuse a car in the dark, and a third pasted into photos of other things, or a small one;
+- cars from training photos, half of them corrupted in the ways of `robustness`, or it would refuse
+  a car in the dark;
 - parts from crops so close that they show no more than a wheel or a lamp, and from photos that are
   known to show no exterior;
 - other things from photos without cars, and from pictures drawn by code.
 
 There are few of the last two, so all of them teach the gate that ships, mirrored and cut in on too,
 and each is judged by a gate that learned nothing from it nor from copies of it, of drawings nothing
-from its whole kind.
+from its whole kind. Where a recognizer looks for cars in several places of a photo, the gate learns
+from the first and is judged by all of them: what looks most like a car is what it lets through.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,11 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from space.gate import CAR, KINDS, OTHER, PART, FeatureGate
-from space.photos import load_photo
 from space.recognizer import CarRecognizer
 from trainer.data.splits import TEST, TRAIN
 from trainer.data.tables import read_rows
 from trainer.evaluation.drawn import drawings
-from trainer.evaluation.pasting import AREAS, pasted
-from trainer.evaluation.predictions import LabeledPhoto, predict_photos
+from trainer.evaluation.predictions import LabeledPhoto, read_pictures
 from trainer.evaluation.robustness import CORRUPTIONS
 
 # The share of validation exteriors that may be refused.
@@ -44,7 +43,6 @@ _CARS = 900
 _PARTS = 250  # of each dataset
 _DRAWINGS = 200
 # Lessons of which there is little.
-_SCENES = "cars in scenes"
 OTHERS, NO_EXTERIORS, DRAWN = "photos of other things", "insides and parts", "drawings"
 _PART_SIDES = (0.12, 0.3)  # of the photo's sides
 # Inverse strength of the penalty: strong, because there are about as many channels as photos.
@@ -60,11 +58,13 @@ class GateData:
     Attributes:
         kind: one of `space.gate.KINDS`.
         name: what they are, in words.
-        features: float32, shape (photos, channels).
-        logits: float32, shape (photos, classes).
+        features: of the first view of each, float32, shape (photos, channels).
+        logits: of the first view, float32, shape (photos, classes).
         groups: of each photo; judged together, by a gate that none of them taught.
         more: the features of the same photos mirrored and cut in on, in the same order as often as
             they stand there, shape (times * photos, channels).
+        views: of each photo the features of all that is looked at, see
+            `space.preprocessing.Preprocessor.views`; the first alone by default.
     """
 
     kind: str
@@ -73,6 +73,7 @@ class GateData:
     logits: np.ndarray
     groups: tuple[str, ...]
     more: np.ndarray | None = None
+    views: tuple[np.ndarray, ...] = ()
 
     def only(self, chosen: np.ndarray) -> "GateData":
         """The photos with these numbers."""
@@ -87,7 +88,14 @@ class GateData:
             logits=self.logits[chosen],
             groups=groups,
             more=more,
+            views=tuple(self.views[number] for number in chosen) if self.views else (),
         )
+
+    def scores(self, gate: FeatureGate) -> np.ndarray:
+        """The probability of a car in the view of each photo where it is highest, shape
+        (photos,)."""
+        views = self.views or self.features[:, None]
+        return np.array([gate.probabilities(some)[:, 0].max() for some in views])
 
     @property
     def teaching(self) -> np.ndarray:
@@ -132,22 +140,12 @@ def fit_threshold(gate: FeatureGate, exteriors: np.ndarray) -> float:
     return float(scores[int(REFUSED_SHARE * len(scores))])
 
 
-def cars_and_parts(
-    recognizer: CarRecognizer,
-    photos: Sequence[LabeledPhoto],
-    backgrounds: Sequence[Callable[[], bytes]],
-) -> list[GateData]:
-    """Training photos of each dataset: plain, corrupted, a part of a scene, and crops of them.
+def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> list[GateData]:
+    """Training photos of each dataset: plain, corrupted, and crops of them.
 
     Args:
         photos: of all parts of the split.
-        backgrounds: readers of photos of other things, for the scenes.
     """
-
-    def scene(picture: Image.Image) -> Image.Image:
-        background = load_photo(rng.choice(backgrounds)())
-        return pasted(picture, background, rng.choice(list(AREAS.values())), rng)
-
     rng = random.Random(0)
     ways = list(CORRUPTIONS.values())
     samples = []
@@ -155,19 +153,15 @@ def cars_and_parts(
         mine = [photo for photo in photos if photo.source == source and photo.split == TRAIN]
         chosen = rng.sample(mine, min(_CARS, len(mine)))
         for kind, name, some, change in (
-            (CAR, "cars", chosen[::3], None),
-            (CAR, "corrupted cars", chosen[1::3], lambda picture: rng.choice(ways)(picture)),
-            (CAR, _SCENES, chosen[2::3], scene),
+            (CAR, "cars", chosen[::2], None),
+            (CAR, "corrupted cars", chosen[1::2], lambda picture: rng.choice(ways)(picture)),
             (PART, "parts", chosen[:_PARTS], lambda picture: crop_of_a_part(picture, rng)),
         ):
             if not some:
                 continue
             readers = [photo.read for photo in some]
-            found = gate_data(recognizer, kind, f"{name} of {source}", readers, change=change)
-            if name == _SCENES:  # where the car was not seen, the photo shows something else
-                targets = np.array([photo.target for photo in some])
-                found = found.only(np.flatnonzero(found.logits.argmax(axis=1) == targets))
-            samples.append(found)
+            title = f"{name} of {source}"
+            samples.append(gate_data(recognizer, kind, title, readers, change=change))
     return samples
 
 
@@ -180,9 +174,27 @@ def gate_data(
     change: Callable[[Image.Image], Image.Image] | None = None,
 ) -> GateData:
     """Features of photos of one kind; without groups each is a group of its own."""
-    predictions = predict_photos(recognizer, readers, name, change)
+    pictures = read_pictures(readers, name)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
-    return GateData(kind, name, predictions.features, predictions.logits, named)
+    return _seen(recognizer, kind, name, map(change, pictures) if change else pictures, named)
+
+
+def _seen(
+    recognizer: CarRecognizer,
+    kind: str,
+    name: str,
+    pictures: Iterable[Image.Image],
+    groups: tuple[str, ...],
+) -> GateData:
+    outputs = [recognizer.infer(recognizer.preprocess.views(picture)) for picture in pictures]
+    return GateData(
+        kind,
+        name,
+        np.stack([output.features[0] for output in outputs]),
+        np.stack([output.logits[0] for output in outputs]),
+        groups,
+        views=tuple(output.features for output in outputs),
+    )
 
 
 def crop_of_a_part(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -221,8 +233,7 @@ def augmented(
 def drawn(recognizer: CarRecognizer) -> GateData:
     """Pictures drawn by code, grouped by what they show."""
     kinds, pictures = zip(*drawings(_DRAWINGS), strict=True)
-    logits, features = recognizer.infer([recognizer.prepare(picture) for picture in pictures])
-    return GateData(OTHER, DRAWN, features, logits, kinds)
+    return _seen(recognizer, OTHER, DRAWN, pictures, kinds)
 
 
 def held_out_crops(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) -> GateData:
@@ -262,7 +273,7 @@ def cross_val_scores(samples: Sequence[GateData], taught: GateData) -> np.ndarra
     )
     for learned, asked in folds:
         gate = fit_gate([*others, taught.only(learned)])
-        scores[asked] = gate.probabilities(taught.features[asked])[:, 0]
+        scores[asked] = taught.only(asked).scores(gate)
     return scores
 
 
@@ -278,7 +289,7 @@ def judged(
     """
     augmented = [sample for sample in samples if sample.name in (OTHERS, NO_EXTERIORS, DRAWN)]
     return [(sample, cross_val_scores(samples, sample)) for sample in augmented] + [
-        (sample, gate.probabilities(sample.features)[:, 0]) for sample in held_out
+        (sample, sample.scores(gate)) for sample in held_out
     ]
 
 
