@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from space.answers import AUTO_TAG, REJECTED
+from space.answers import AUTO_TAG, REJECTED, Recognition
 from space.checkpoints import file_hash, write_json
 from space.errors import MarqueError
 from space.recognizer import CarRecognizer
@@ -212,13 +212,12 @@ def measure(
     for source in sorted({photo.source for photo in new}):
         mine = np.array([photo.source == source for photo in new])
         some = [photo for photo in new if photo.source == source]
-        logits, their_groups = predicted_new.logits[mine], [photo.group for photo in some]
-        verdicts = np.array([answer.verdict for answer in answers])[mine]
+        logits = predicted_new.logits[mine]
         by_source[source] = {
             "classes": len({photo.label for photo in some}),
             "photos": len(some),
-            "auto_tag": Estimate.of_marks(verdicts == AUTO_TAG, their_groups),
-            "rejected": Estimate.of_marks(verdicts == REJECTED, their_groups),
+            "auto_tag": _share(answers, new, source, AUTO_TAG),
+            "rejected": _share(answers, new, source, REJECTED),
             "scores": {
                 name: ood_metrics(score(predicted.logits, axis=1), score(logits, axis=1))
                 for name, score in scores.items()
@@ -258,13 +257,13 @@ def compare_shares(
         other = copy(recognizer)
         other.rule = replace(rule, calibration=calibration)
         known = other.rule.recognitions(memory.logits, [None] * len(memory.logits), 1)
-        verdicts = np.array([answer.verdict for answer in recognize(other, predicted)])
+        answers = recognize(other, predicted)
         rows.append(
             {
                 "share": share,
                 "known": measure_verdicts(known, right, groups),
                 "unknown": {
-                    source: _tagged(verdicts, new, source)
+                    source: _share(answers, new, source, AUTO_TAG)
                     for source in sorted({photo.source for photo in new})
                 },
             }
@@ -272,9 +271,13 @@ def compare_shares(
     return rows
 
 
-def _tagged(verdicts: np.ndarray, new: Sequence[NewPhoto], source: str) -> dict[str, float]:
+def _share(
+    answers: Sequence[Recognition], new: Sequence[NewPhoto], source: str, verdict: str
+) -> dict[str, float]:
+    """How many of the photos of one source get this verdict."""
     mine = [number for number, photo in enumerate(new) if photo.source == source]
-    return Estimate.of_marks(verdicts[mine] == AUTO_TAG, [new[number].group for number in mine])
+    marks = np.array([answers[number].verdict == verdict for number in mine])
+    return Estimate.of_marks(marks, [new[number].group for number in mine])
 
 
 def _max_logit(logits: np.ndarray, axis: int) -> np.ndarray:

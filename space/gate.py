@@ -20,6 +20,10 @@ GATE = "gate.safetensors"
 CAR, PART, OTHER = "car", "part", "other"
 KINDS = (CAR, PART, OTHER)
 
+# The probability of a car from which on no other part of a photo is looked at. Chosen on validation
+# photos, see docs/EXPERIMENTS.md.
+PLAIN = 0.9
+
 # Why a photo is refused, by what it shows.
 REASONS = {
     PART: "this looks like the inside or a part of a car, not a car from outside",
@@ -29,7 +33,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class FeatureGate:
-    """A linear classifier on the features of `space.network.Outputs`.
+    """A linear classifier on the features of `space.outputs.Outputs`.
 
     Attributes:
         weight, bias: float32, shapes (kinds, channels) and (kinds,).

@@ -8,32 +8,20 @@ names as its external data. Without a graph, and on other devices, PyTorch runs 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from space.checkpoints import GRAPH, WEIGHTS, Checkpoint
 from space.errors import CheckpointError
+from space.outputs import Outputs
 from space.runtime import open_session
 
 # What goes into a graph and what comes out of it.
 INPUT, TARGET = "inputs", "target"
 OUTPUTS = ("logits", "features", "cam")
 FINER = 0.6  # how much the other class counts in a Finer-CAM, as in its paper
-
-
-class Outputs(NamedTuple):
-    """What a network makes of a batch of photos in one pass.
-
-    Attributes:
-        logits: float32, shape (photos, classes).
-        features: float32, shape (photos, channels): the mean of each stage's maps, then the input
-            of the classifier.
-    """
-
-    logits: np.ndarray
-    features: np.ndarray
 
 
 class Engine(Protocol):

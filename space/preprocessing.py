@@ -4,7 +4,7 @@ Serving, evaluation and training all go through `Preprocessor`, so that a car is
 everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from space.boxes import WHOLE, Box, corners, crop, grown, inside
 from space.detector import Detector
+from space.outputs import Outputs
 from space.transforms import seen_part, to_pixels
 
 SMALL = 0.05  # of the photo: where the most prominent car takes less, others are looked for
@@ -51,11 +52,13 @@ class Prepared(NamedTuple):
         pixels: uint8, shape (3, height, width).
         box: the car as the detector found it; None where the whole photo is looked at.
         cars_found: how many vehicles the detector found in the photo; None where it was not asked.
+        outputs: what the network makes of it, where it was asked already.
     """
 
     pixels: np.ndarray
     box: Box | None = None
     cars_found: int | None = None
+    outputs: Outputs | None = None
 
 
 class Preprocessor:
@@ -79,24 +82,21 @@ class Preprocessor:
         self._to_pixels = to_pixels(data_config)
         self._detector = detector or Detector()
 
-    def views(self, picture: Image.Image) -> list[Prepared]:
-        """What the car of an upright RGB picture may be.
+    def views(self, picture: Image.Image) -> Iterator[Prepared]:
+        """What the car of an upright RGB picture may be; searched no further than is asked for.
 
-        Returns:
-            One view where the detector finds a car that is not `SMALL`, the most prominent one.
-            Else, since it passes over cars that are very close, cut off or far away, the whole
-            picture and wherever in it one may be.
+        Yields:
+            The most prominent car that the detector finds; all of the picture where there is none,
+            or a `SMALL` one, since the detector passes over cars that are very close, cut off or
+            far away. After that, wherever in the picture one may be.
         """
         boxes = self.boxes(picture)
-        if boxes is None:
-            return [Prepared(self.cut(picture, None))]
-        found = len(boxes)
-        if boxes and boxes[0].area >= SMALL:
-            return [Prepared(self.cut(picture, boxes[0]), boxes[0], found)]
-        return [Prepared(self.cut(picture, None), None, found)] + [
-            Prepared(self.cut(picture, maybe.box), maybe.box, found)
-            for maybe in self._detector.search(picture)
-        ]
+        found = None if boxes is None else len(boxes)
+        box = boxes[0] if boxes and boxes[0].area >= SMALL else None
+        yield Prepared(self.cut(picture, box), box, found)
+        if boxes is not None:
+            for maybe in self._detector.search(picture):
+                yield Prepared(self.cut(picture, maybe.box), maybe.box, found)
 
     def each_car(self, picture: Image.Image) -> list[Prepared]:
         """Every car that the detector finds, the most prominent first."""

@@ -20,7 +20,8 @@ from space import plain_cnn  # noqa: F401  (tells timm of marque_cnn)
 from space.checkpoints import CONFIG, WEIGHTS
 from space.errors import CheckpointError
 from space.heads import MlpHead, replace_classifier
-from space.network import Outputs, contrast
+from space.network import contrast
+from space.outputs import Outputs
 
 
 def load_network(folder: Path, config: Mapping[str, Any], num_classes: int) -> Any:
@@ -98,7 +99,7 @@ class FeatureExtractor(nn.Module):
         target: the number of the class that `cam` is of, int64, shape ().
 
     Returns of `forward`:
-        logits, features: see `space.network.Outputs`.
+        logits, features: see `space.outputs.Outputs`.
         cam: of the first photo, shape (1, rows, columns): what `space.network.Engine.cam` shows
             where it is above 0.
     """

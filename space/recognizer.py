@@ -20,11 +20,12 @@ from space.claims import Check, Claim, check
 from space.errors import CheckpointError
 from space.explain import heat_map, scaled
 from space.fusion import fuse
-from space.gate import FeatureGate
+from space.gate import PLAIN, FeatureGate
 from space.labels import Car
 from space.levels import Levels
 from space.memory import Memory, read_memory
-from space.network import Outputs, engine_of
+from space.network import engine_of
+from space.outputs import Outputs, joined
 from space.photos import PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.reading import attempt, read_ahead
@@ -285,14 +286,26 @@ class CarRecognizer:
         if box is not None:
             return Prepared(self.preprocess.cut(picture, box), box)
         views = self.preprocess.views(picture)
-        if len(views) == 1:
-            return views[0]
+        first = next(views)
+        if first.box and not self.gate:
+            return first
+        seen, scores = self._scored([first])
+        if first.box and scores[0] >= PLAIN:
+            return seen[0]
+        if others := list(views):
+            more, their_scores = self._scored(others)
+            seen, scores = seen + more, np.concatenate([scores, their_scores])
+        return seen[int(scores.argmax())]
+
+    def _scored(self, views: Sequence[Prepared]) -> tuple[list[Prepared], np.ndarray]:
+        """Views with what the network makes of them, and how much each looks like a car."""
         outputs = self.infer(views)
         if self.gate:
             scores = self.gate.probabilities(outputs.features)[:, 0]
         else:  # the best logit is low for photos of other things (Hendrycks et al. 2022)
             scores = outputs.logits.max(axis=1)
-        return views[int(scores.argmax())]
+        seen = [view._replace(outputs=one) for view, one in zip(views, outputs.each(), strict=True)]
+        return seen, scores
 
     def _each_car(self, photo: PhotoSource) -> list[Prepared]:
         picture = load_photo(photo)
@@ -307,11 +320,12 @@ class CarRecognizer:
         return self._engine(normalize(pixels, self.data_config))
 
     def infer(self, prepared: Sequence[Prepared]) -> Outputs:
-        """Runs the network on what was prepared, one or more, `BATCH_SIZE` at a time."""
-        starts = range(0, len(prepared), BATCH_SIZE)
-        batches = [[part.pixels for part in prepared[at : at + BATCH_SIZE]] for at in starts]
-        outputs = [self.forward(np.stack(batch)) for batch in batches]
-        return Outputs(*map(np.concatenate, zip(*outputs, strict=True)))
+        """What the network makes of what was prepared, one or more, `BATCH_SIZE` at a time."""
+        pixels = [part.pixels for part in prepared if part.outputs is None]
+        starts = range(0, len(pixels), BATCH_SIZE)
+        batches = [self.forward(np.stack(pixels[at : at + BATCH_SIZE])) for at in starts]
+        new = (one for batch in batches for one in batch.each())
+        return joined([part.outputs or next(new) for part in prepared])
 
     def explain(
         self,

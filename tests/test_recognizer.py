@@ -245,6 +245,7 @@ def test_threads_get_the_same_answers_and_heat_maps_as_one_after_another(request
 # The car in the photo
 
 NEAR, AWAY = Box(0.5, 0.25, 1.0, 1.0), Box(0.05, 0.1, 0.3, 0.35)
+LEFT_HALF, RIGHT_HALF = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
 
 
 @pytest.fixture
@@ -537,7 +538,7 @@ def test_of_what_may_be_the_car_the_view_with_the_best_logit_is_taken(tiny_check
 @pytest.mark.parametrize("kinds", [(CAR, OTHER), (OTHER, CAR), (OTHER, OTHER)])
 def test_with_a_gate_the_view_that_looks_most_like_a_car_is_taken(finding, kinds):
     recognizer = finding()
-    halves = Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)
+    halves = LEFT_HALF, RIGHT_HALF
     picture = Image.new("RGB", (320, 160))
     for place, kind in enumerate(kinds):
         picture.paste(SIGHTS[kind].resize((160, 160)), (160 * place, 0))
@@ -548,14 +549,44 @@ def test_with_a_gate_the_view_that_looks_most_like_a_car_is_taken(finding, kinds
     assert (answer.verdict == REJECTED) == (expected is None)
 
 
+@pytest.mark.parametrize("first", [CAR, OTHER])
+def test_where_the_gate_doubts_the_car_that_was_found_the_photo_is_searched(finding, first):
+    recognizer = finding(LEFT_HALF)
+    picture = Image.new("RGB", (320, 160))
+    for place, kind in ((0, first), (160, CAR)):
+        picture.paste(SIGHTS[kind].resize((160, 160)), (place, 0))
+    searched = []
+    recognizer.preprocess._detector.search = lambda picture: (
+        searched.append(picture) or [Detection(RIGHT_HALF, 0.2)]
+    )
+    answer = recognizer.predict(picture)
+    assert bool(searched) == (first == OTHER)
+    assert answer.box == (LEFT_HALF if first == CAR else RIGHT_HALF)
+    assert answer.cars_found == 1
+    assert answer.verdict != REJECTED
+
+
+def test_what_the_network_made_of_a_photo_is_not_asked_twice(finding, monkeypatch):
+    recognizer = finding(LEFT_HALF)
+    passes = []
+    forward = CarRecognizer.forward
+    monkeypatch.setattr(
+        CarRecognizer,
+        "forward",
+        lambda self, pixels: passes.append(len(pixels)) or forward(self, pixels),
+    )
+    recognizer.predict([SIGHTS[CAR].resize((320, 160)), SIGHTS[CAR].resize((300, 160))])
+    assert passes == [1, 1]
+
+
 def test_what_may_be_a_car_is_one_if_the_gate_says_so(finding, scene):
     """The detector is sure of none; what the network then sees of the photo is a car, or not."""
     recognizer = finding()
     sights = {kind: SIGHTS[kind] for kind in (CAR, OTHER)}
     for kind, picture in sights.items():
         recognizer.preprocess._detector.search = lambda picture: [Detection(WHOLE, 0.2)]
-        views = recognizer.preprocess.views(picture)
-        answer = recognizer._recognize([views[1]], 5)[0]
+        _, may_be_one = recognizer.preprocess.views(picture)
+        answer = recognizer._recognize([may_be_one], 5)[0]
         assert (answer.verdict == REJECTED) == (kind == OTHER)
         assert (answer.box, answer.cars_found) == ((WHOLE, 1) if kind == CAR else (None, 0))
 

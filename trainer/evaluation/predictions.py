@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from space.boxes import Box
 from space.errors import DataError, PhotoError
-from space.network import Outputs
+from space.outputs import Outputs, joined
 from space.photos import load_photo
 from space.preprocessing import Prepared
 from space.recognizer import BATCH_SIZE, CarRecognizer
@@ -179,8 +179,7 @@ def predict_pictures(
     if not outputs:
         raise DataError(f"there are no {what} photos")
     return Predictions(
-        np.concatenate([output.logits for output in outputs]),
-        np.concatenate([output.features for output in outputs]),
+        *joined(outputs),
         boxes,
         np.array(rims),
     )

@@ -18,6 +18,7 @@ from the first and is judged by all of them: what looks most like a car is what 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,9 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) ->
                 continue
             readers = [photo.read for photo in some]
             title = f"{name} of {source}"
-            samples.append(gate_data(recognizer, kind, title, readers, change=change))
+            samples.append(
+                gate_data(recognizer, kind, title, readers, change=change, only_teaches=True)
+            )
     return samples
 
 
@@ -172,11 +175,20 @@ def gate_data(
     readers: Sequence[Callable[[], bytes]],
     groups: Sequence[str] = (),
     change: Callable[[Image.Image], Image.Image] | None = None,
+    only_teaches: bool = False,
 ) -> GateData:
-    """Features of photos of one kind; without groups each is a group of its own."""
+    """Features of photos of one kind.
+
+    Args:
+        groups: of each photo; by default each is one of its own.
+        change: what is done to each photo first.
+        only_teaches: nothing is judged by these photos, so that the first view of each is all that
+            is looked at.
+    """
     pictures = read_pictures(readers, name)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
-    return _seen(recognizer, kind, name, map(change, pictures) if change else pictures, named)
+    changed = map(change, pictures) if change else pictures
+    return _seen(recognizer, kind, name, changed, named, 1 if only_teaches else None)
 
 
 def _seen(
@@ -185,8 +197,13 @@ def _seen(
     name: str,
     pictures: Iterable[Image.Image],
     groups: tuple[str, ...],
+    most: int | None = None,
 ) -> GateData:
-    outputs = [recognizer.infer(recognizer.preprocess.views(picture)) for picture in pictures]
+    """Looks at pictures; at no more than `most` views of each, if that is given."""
+    outputs = [
+        recognizer.infer(list(islice(recognizer.preprocess.views(picture), most)))
+        for picture in pictures
+    ]
     return GateData(
         kind,
         name,
@@ -226,7 +243,10 @@ def augmented(
 
     ways = (lambda picture: cut_in(ImageOps.mirror(picture)), cut_in)
     found = gate_data(recognizer, kind, name, readers, groups)
-    more = [gate_data(recognizer, kind, name, readers, change=way).features for way in ways]
+    more = [
+        gate_data(recognizer, kind, name, readers, change=way, only_teaches=True).features
+        for way in ways
+    ]
     return replace(found, more=np.concatenate(more))
 
 

@@ -58,11 +58,11 @@ class RowFitter:
         memory = head.memory
         self.head = head
         self._white = whitening(memory)
-        everything = np.arange(len(memory.features))
-        halves = [(everything, everything)]
         if len(set(memory.groups.tolist())) > 1:
-            halves = list(GroupKFold(2).split(memory.features, groups=memory.groups))
-        self._halves = [(whitening(memory, seen), kept) for seen, kept in halves]
+            halves = GroupKFold(2).split(memory.features, groups=memory.groups)
+            self._halves = [(whitening(memory, seen), kept) for seen, kept in halves]
+        else:
+            self._halves = [(self._white, np.arange(len(memory.features)))]
 
     def fit(self, views: np.ndarray, targets: np.ndarray, count: int) -> NewRows:
         """Rows for new classes.
