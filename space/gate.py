@@ -22,7 +22,7 @@ KINDS = (CAR, PART, OTHER)
 
 # The probability of a car from which on no other part of a photo is looked at. Chosen on validation
 # photos, see docs/EXPERIMENTS.md.
-PLAIN = 0.9
+PLAIN = 0.7
 
 # Why a photo is refused, by what it shows.
 REASONS = {

@@ -194,8 +194,9 @@ class CarRecognizer:
     def predict_all(self, photo: PhotoSource, top_k: int = 5) -> list[Recognition]:
         """Names every car in a photo, the most prominent first.
 
-        Arguments and errors are those of `predict`. Where the detector finds no car, or the
-        checkpoint looks for none, the list holds the one answer that `predict` gives.
+        Arguments and errors are those of `predict`. Where the detector finds no car, or the gate
+        refuses all that it finds, or the checkpoint looks for none, the list holds the one answer
+        that `predict` gives.
         """
         _check_top_k(top_k)
         return self._recognize(self._each_car(photo), top_k)
@@ -309,7 +310,12 @@ class CarRecognizer:
 
     def _each_car(self, photo: PhotoSource) -> list[Prepared]:
         picture = load_photo(photo)
-        return self.preprocess.each_car(picture) or [self.prepare(picture)]
+        cars = self.preprocess.each_car(picture)
+        if cars and self.gate:
+            cars, scores = self._scored(cars)
+            if scores.max() < self.gate.threshold:
+                cars = []
+        return cars or [self.prepare(picture)]
 
     def forward(self, pixels: np.ndarray) -> Outputs:
         """One pass of the network; its softmax of the logits is the `score` of every prediction.

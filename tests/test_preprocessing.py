@@ -30,7 +30,8 @@ def test_without_a_car_crop_the_photo_is_looked_at_whole_and_no_detector_asked(p
 
 
 def test_the_car_is_cut_out_of_the_photo_as_it_was_taken(picture):
-    prepared = first_view(Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), FoundAt(RIGHT, LEFT)), picture)
+    preprocess = Preprocessor(TINY_DATA_CONFIG, CarCrop(0.1), FoundAt(RIGHT, LEFT))
+    prepared = first_view(preprocess, picture)
     # A tenth of 160 and of 100 pixels around (220, 50, 380, 150).
     expected = to_pixels(TINY_DATA_CONFIG)(picture.crop((204, 40, 396, 160)))
     assert np.array_equal(prepared.pixels, expected)

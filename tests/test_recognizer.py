@@ -566,6 +566,19 @@ def test_where_the_gate_doubts_the_car_that_was_found_the_photo_is_searched(find
     assert answer.verdict != REJECTED
 
 
+def test_where_the_gate_refuses_all_that_was_found_every_car_is_the_one_of_predict(finding):
+    recognizer = finding(LEFT_HALF)
+    picture = Image.new("RGB", (320, 160))
+    for place, kind in ((0, OTHER), (160, CAR)):
+        picture.paste(SIGHTS[kind].resize((160, 160)), (place, 0))
+    (refused,) = recognizer.predict_all(picture)
+    assert refused.verdict == REJECTED
+    recognizer.preprocess._detector.search = lambda picture: [Detection(RIGHT_HALF, 0.2)]
+    (answer,) = recognizer.predict_all(picture)
+    assert answer.box == RIGHT_HALF
+    assert_same(answer, recognizer.predict(picture))
+
+
 def test_what_the_network_made_of_a_photo_is_not_asked_twice(finding, monkeypatch):
     recognizer = finding(LEFT_HALF)
     passes = []
