@@ -280,6 +280,9 @@ class CarRecognizer:
     def prepare(self, photo: PhotoSource, box: Box | None = None) -> Prepared:
         """Makes a photo, or the car at `box` in it, ready for the network.
 
+        Where the detector finds no plain car, or what it finds is one to the gate with less than
+        `PLAIN`, the photo is searched, and the view that looks most like a car is taken.
+
         Raises:
             PhotoError: the photo cannot be read.
         """
