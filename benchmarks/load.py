@@ -29,6 +29,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from typing import Any
@@ -119,15 +120,22 @@ class Load:
     """Clients of one page, and what became of their requests."""
 
     def __init__(self, url: str):
-        """Draws the photos that are sent to `url`."""
+        """Clients of the page at `url`."""
         self._url = url
-        self._good = [_jpeg(seed, (640, 480)) for seed in range(8)]
-        self._huge = [_jpeg(100 + seed, (8000, 5000)) for seed in range(2)]
         self._expected: dict[tuple[bytes, str, bool], Any] = {}
         self._counts: Counter[str] = Counter()
         self._seconds: list[float] = []
         self._lock = threading.Lock()
         self._page = _page_event(url)
+
+    @cached_property
+    def _good(self) -> list[bytes]:
+        return [_jpeg(seed, (640, 480)) for seed in range(8)]
+
+    @cached_property
+    def _huge(self) -> list[bytes]:
+        # To draw them takes seconds, of which the start of the page has none.
+        return [_jpeg(100 + seed, (8000, 5000)) for seed in range(2)]
 
     def learn(self) -> None:
         """One client's answers to every photo, twice on every way, and every other request."""
