@@ -20,7 +20,7 @@ from space.claims import Check, Claim, check
 from space.errors import CheckpointError
 from space.explain import heat_map, scaled
 from space.fusion import fuse
-from space.gate import PLAIN, FeatureGate
+from space.gate import FeatureGate
 from space.labels import Car
 from space.levels import Levels
 from space.memory import Memory, read_memory
@@ -29,6 +29,7 @@ from space.outputs import Outputs, joined
 from space.photos import PhotoSource, load_photo
 from space.preprocessing import Prepared, Preprocessor
 from space.reading import attempt, read_ahead
+from space.search import most_like_a_car, scored
 from space.transforms import normalize
 from space.verdict import DecisionRule
 
@@ -280,8 +281,8 @@ class CarRecognizer:
     def prepare(self, photo: PhotoSource, box: Box | None = None) -> Prepared:
         """Makes a photo, or the car at `box` in it, ready for the network.
 
-        Where the detector finds no plain car, or what it finds is one to the gate with less than
-        `PLAIN`, the photo is searched, and the view that looks most like a car is taken.
+        Where the detector finds no plain car, or the gate doubts the one that it finds, the photo
+        is searched, and the view that looks most like a car is taken; see `space.search`.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -289,33 +290,13 @@ class CarRecognizer:
         picture = load_photo(photo)
         if box is not None:
             return Prepared(self.preprocess.cut(picture, box), box)
-        views = self.preprocess.views(picture)
-        first = next(views)
-        if first.box and not self.gate:
-            return first
-        seen, scores = self._scored([first])
-        if first.box and scores[0] >= PLAIN:
-            return seen[0]
-        if others := list(views):
-            more, their_scores = self._scored(others)
-            seen, scores = seen + more, np.concatenate([scores, their_scores])
-        return seen[int(scores.argmax())]
-
-    def _scored(self, views: Sequence[Prepared]) -> tuple[list[Prepared], np.ndarray]:
-        """Views with what the network makes of them, and how much each looks like a car."""
-        outputs = self.infer(views)
-        if self.gate:
-            scores = self.gate.probabilities(outputs.features)[:, 0]
-        else:  # the best logit is low for photos of other things (Hendrycks et al. 2022)
-            scores = outputs.logits.max(axis=1)
-        seen = [view._replace(outputs=one) for view, one in zip(views, outputs.each(), strict=True)]
-        return seen, scores
+        return most_like_a_car(self.preprocess.views(picture), self.infer, self.gate)
 
     def _each_car(self, photo: PhotoSource) -> list[Prepared]:
         picture = load_photo(photo)
         cars = self.preprocess.each_car(picture)
         if cars and self.gate:
-            cars, scores = self._scored(cars)
+            cars, scores = scored(cars, self.infer, self.gate)
             if scores.max() < self.gate.threshold:
                 cars = []
         return cars or [self.prepare(picture)]

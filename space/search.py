@@ -1,0 +1,45 @@
+"""Which part of a photo is named: the one that looks most like a car."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from space.gate import PLAIN, FeatureGate
+from space.outputs import Outputs
+from space.preprocessing import Prepared
+
+Infer = Callable[[Sequence[Prepared]], Outputs]
+
+
+def most_like_a_car(views: Iterator[Prepared], infer: Infer, gate: FeatureGate | None) -> Prepared:
+    """Looks at the views of a photo until one is plainly of a car; else takes the likeliest.
+
+    Args:
+        views: see `space.preprocessing.Preprocessor.views`.
+        infer: runs the network.
+        gate: says how much a view looks like a car. Without one, a car that the detector found is
+            taken at its word.
+    """
+    first = next(views)
+    if first.box and not gate:
+        return first
+    seen, scores = scored([first], infer, gate)
+    if first.box and scores[0] >= PLAIN:
+        return seen[0]
+    if others := list(views):
+        more, their_scores = scored(others, infer, gate)
+        seen, scores = seen + more, np.concatenate([scores, their_scores])
+    return seen[int(scores.argmax())]
+
+
+def scored(
+    views: Sequence[Prepared], infer: Infer, gate: FeatureGate | None
+) -> tuple[list[Prepared], np.ndarray]:
+    """Views with what the network makes of them, and how much each looks like a car, (views,)."""
+    outputs = infer(views)
+    if gate:
+        scores = gate.probabilities(outputs.features)[:, 0]
+    else:  # the best logit is low for photos of other things (Hendrycks et al. 2022)
+        scores = outputs.logits.max(axis=1)
+    seen = [view._replace(outputs=one) for view, one in zip(views, outputs.each(), strict=True)]
+    return seen, scores
