@@ -37,9 +37,7 @@ def scored(
 ) -> tuple[list[Prepared], np.ndarray]:
     """Views with what the network makes of them, and how much each looks like a car, (views,)."""
     outputs = infer(views)
-    if gate:
-        scores = gate.probabilities(outputs.features)[:, 0]
-    else:  # the best logit is low for photos of other things (Hendrycks et al. 2022)
-        scores = outputs.logits.max(axis=1)
+    # The best logit is low for photos of other things (Hendrycks et al. 2022, arXiv:1911.11132).
+    scores = gate.probabilities(outputs.features)[:, 0] if gate else outputs.logits.max(axis=1)
     seen = [view._replace(outputs=one) for view, one in zip(views, outputs.each(), strict=True)]
     return seen, scores
