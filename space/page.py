@@ -41,7 +41,8 @@ def build_page(
         analytics_enabled=False,
     ) as page:
         parts.title()
-        with gr.Tabs():
+        # In a menu, gradio at times hides tabs for which there is room.
+        with gr.Tabs(overflow_behavior="wrap"):
             with gr.Tab(parts.say("tab_photo")):
                 one_photo(parts, feedback, facts)
             with gr.Tab(parts.say("tab_many")):
