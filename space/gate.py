@@ -20,10 +20,6 @@ GATE = "gate.safetensors"
 CAR, PART, OTHER = "car", "part", "other"
 KINDS = (CAR, PART, OTHER)
 
-# The probability of a car from which on no other part of a photo is looked at. Chosen on validation
-# photos, see docs/EXPERIMENTS.md.
-PLAIN = 0.7
-
 # Why a photo is refused, by what it shows.
 REASONS = {
     PART: "this looks like the inside or a part of a car, not a car from outside",

@@ -535,13 +535,19 @@ def test_of_what_may_be_the_car_the_view_with_the_best_logit_is_taken(tiny_check
     assert len(taken) > 1
 
 
+def side_by_side(*kinds: str) -> Image.Image:
+    """Two sights, which fill LEFT_HALF and RIGHT_HALF."""
+    picture = Image.new("RGB", (320, 160))
+    for place, kind in enumerate(kinds):
+        picture.paste(SIGHTS[kind].resize((160, 160)), (160 * place, 0))
+    return picture
+
+
 @pytest.mark.parametrize("kinds", [(CAR, OTHER), (OTHER, CAR), (OTHER, OTHER)])
 def test_with_a_gate_the_view_that_looks_most_like_a_car_is_taken(finding, kinds):
     recognizer = finding()
     halves = LEFT_HALF, RIGHT_HALF
-    picture = Image.new("RGB", (320, 160))
-    for place, kind in enumerate(kinds):
-        picture.paste(SIGHTS[kind].resize((160, 160)), (160 * place, 0))
+    picture = side_by_side(*kinds)
     recognizer.preprocess._detector.search = lambda picture: [Detection(b, 0.2) for b in halves]
     answer = recognizer.predict(picture)
     expected = halves[kinds.index(CAR)] if CAR in kinds else None
@@ -552,9 +558,7 @@ def test_with_a_gate_the_view_that_looks_most_like_a_car_is_taken(finding, kinds
 @pytest.mark.parametrize("first", [CAR, OTHER])
 def test_where_the_gate_doubts_the_car_that_was_found_the_photo_is_searched(finding, first):
     recognizer = finding(LEFT_HALF)
-    picture = Image.new("RGB", (320, 160))
-    for place, kind in ((0, first), (160, CAR)):
-        picture.paste(SIGHTS[kind].resize((160, 160)), (place, 0))
+    picture = side_by_side(first, CAR)
     searched = []
     recognizer.preprocess._detector.search = lambda picture: (
         searched.append(picture) or [Detection(RIGHT_HALF, 0.2)]
@@ -568,9 +572,7 @@ def test_where_the_gate_doubts_the_car_that_was_found_the_photo_is_searched(find
 
 def test_where_the_gate_refuses_all_that_was_found_every_car_is_the_one_of_predict(finding):
     recognizer = finding(LEFT_HALF)
-    picture = Image.new("RGB", (320, 160))
-    for place, kind in ((0, OTHER), (160, CAR)):
-        picture.paste(SIGHTS[kind].resize((160, 160)), (place, 0))
+    picture = side_by_side(OTHER, CAR)
     (refused,) = recognizer.predict_all(picture)
     assert refused.verdict == REJECTED
     recognizer.preprocess._detector.search = lambda picture: [Detection(RIGHT_HALF, 0.2)]
@@ -579,8 +581,13 @@ def test_where_the_gate_refuses_all_that_was_found_every_car_is_the_one_of_predi
     assert_same(answer, recognizer.predict(picture))
 
 
-def test_what_the_network_made_of_a_photo_is_not_asked_twice(finding, monkeypatch):
+@pytest.mark.parametrize(("car_crop", "expected"), [(CarCrop(0.0), [1, 1]), (None, [2])])
+def test_what_the_network_made_of_a_photo_is_not_asked_twice(
+    finding, monkeypatch, car_crop, expected
+):
+    """One by one where the gate may ask to see more of a photo, else in a batch."""
     recognizer = finding(LEFT_HALF)
+    recognizer.preprocess.car_crop = car_crop
     passes = []
     forward = CarRecognizer.forward
     monkeypatch.setattr(
@@ -589,7 +596,7 @@ def test_what_the_network_made_of_a_photo_is_not_asked_twice(finding, monkeypatc
         lambda self, pixels: passes.append(len(pixels)) or forward(self, pixels),
     )
     recognizer.predict([SIGHTS[CAR].resize((320, 160)), SIGHTS[CAR].resize((300, 160))])
-    assert passes == [1, 1]
+    assert passes == expected
 
 
 def test_what_may_be_a_car_is_one_if_the_gate_says_so(finding, scene):

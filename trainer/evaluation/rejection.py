@@ -162,9 +162,7 @@ def cars_and_parts(recognizer: CarRecognizer, photos: Sequence[LabeledPhoto]) ->
                 continue
             readers = [photo.read for photo in some]
             title = f"{name} of {source}"
-            samples.append(
-                gate_data(recognizer, kind, title, readers, change=change, only_teaches=True)
-            )
+            samples.append(gate_data(recognizer, kind, title, readers, change=change, most_views=1))
     return samples
 
 
@@ -175,20 +173,20 @@ def gate_data(
     readers: Sequence[Callable[[], bytes]],
     groups: Sequence[str] = (),
     change: Callable[[Image.Image], Image.Image] | None = None,
-    only_teaches: bool = False,
+    most_views: int | None = None,
 ) -> GateData:
     """Features of photos of one kind.
 
     Args:
         groups: of each photo; by default each is one of its own.
         change: what is done to each photo first.
-        only_teaches: nothing is judged by these photos, so that the first view of each is all that
-            is looked at.
+        most_views: how many of each photo are looked at; all by default. Where photos only teach
+            the gate, the first is all that counts.
     """
     pictures = read_pictures(readers, name)
     named = tuple(groups) or tuple(f"{name}/{number}" for number in range(len(readers)))
     changed = map(change, pictures) if change else pictures
-    return _seen(recognizer, kind, name, changed, named, 1 if only_teaches else None)
+    return _seen(recognizer, kind, name, changed, named, most_views)
 
 
 def _seen(
@@ -197,11 +195,10 @@ def _seen(
     name: str,
     pictures: Iterable[Image.Image],
     groups: tuple[str, ...],
-    most: int | None = None,
+    most_views: int | None = None,
 ) -> GateData:
-    """Looks at pictures; at no more than `most` views of each, if that is given."""
     outputs = [
-        recognizer.infer(list(islice(recognizer.preprocess.views(picture), most)))
+        recognizer.infer(list(islice(recognizer.preprocess.views(picture), most_views)))
         for picture in pictures
     ]
     return GateData(
@@ -244,7 +241,7 @@ def augmented(
     ways = (lambda picture: cut_in(ImageOps.mirror(picture)), cut_in)
     found = gate_data(recognizer, kind, name, readers, groups)
     more = [
-        gate_data(recognizer, kind, name, readers, change=way, only_teaches=True).features
+        gate_data(recognizer, kind, name, readers, change=way, most_views=1).features
         for way in ways
     ]
     return replace(found, more=np.concatenate(more))
